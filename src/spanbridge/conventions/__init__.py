@@ -1,0 +1,1 @@
+"""What a span says about a protocol: names, attributes, propagation; one module per protocol."""

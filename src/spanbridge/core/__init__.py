@@ -1,0 +1,1 @@
+"""What every instrumentor stands on: patching (where), tracing (the engine), guard, status, options."""
