@@ -1,10 +1,15 @@
 """`import spanbridge.auto` as the program's first line does what the launcher does, without the launcher."""
 
-from spanbridge.launcher.distro import SpanbridgeDistro
-from spanbridge.launcher.environment import choose_spanbridge
+from spanbridge.core.guard import report
 
-if not SpanbridgeDistro.initialized:
+try:
     from opentelemetry.instrumentation.auto_instrumentation import initialize
 
-    choose_spanbridge()
-    initialize()
+    from spanbridge.launcher.distro import SpanbridgeDistro
+    from spanbridge.launcher.environment import choose_spanbridge
+
+    if not SpanbridgeDistro.initialized:
+        choose_spanbridge()
+        initialize()
+except Exception as error:  # such as OpenTelemetry's own for a propagator in OTEL_PROPAGATORS that is not installed
+    report("spanbridge.auto", error)

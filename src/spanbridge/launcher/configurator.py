@@ -75,18 +75,14 @@ def _settings() -> Settings | None:
 
 
 def _set_propagators(settings: Settings | None) -> None:
-    try:
-        from opentelemetry import propagate
-    except ValueError as error:  # the module cannot be imported, by anybody, while this variable is wrong
-        logger.warning("OTEL_PROPAGATORS=%r is not usable (%s); using the default", environ["OTEL_PROPAGATORS"], error)
-        del environ["OTEL_PROPAGATORS"]
-        from opentelemetry import propagate
     if environ.get("OTEL_PROPAGATORS") or settings is None:
         return
     try:
+        from opentelemetry.propagate import set_global_textmap
+
         from spanbridge.exporters.datadog import composite_propagator
 
-        propagate.set_global_textmap(composite_propagator(settings))
+        set_global_textmap(composite_propagator(settings))
     except Exception as error:
         report("the Datadog propagator", error)
 
