@@ -73,7 +73,7 @@ def _suite(library: str, cache: Path, python: Path) -> Path:
     if not (cache / name).exists():
         requirement = f"{_PREFIX}{library}=={RELEASE}"
         fetch = ["-m", "pip", "download", "-qq", "--no-deps", "--no-binary", ":all:", "--dest", cache, requirement]
-        subprocess.run([python, *fetch], check=True)
+        subprocess.run([str(python), *map(str, fetch)], check=True)
         with tarfile.open(cache / f"{name}.tar.gz") as archive:
             archive.extractall(cache, filter="data")
     return cache / name
@@ -88,7 +88,18 @@ def _run(python: Path, suite: Path, *, show: bool, aliased: bool) -> list[Outcom
         plugin = ["-p", "alias"]
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch, "report.xml")
-        command = [python, "-m", "pytest", "tests", "-c", "/dev/null", "--rootdir", ".", f"--junitxml={report}", "-q"]
+        command = [
+            str(python),
+            "-m",
+            "pytest",
+            "tests",
+            "-c",
+            "/dev/null",
+            "--rootdir",
+            ".",
+            f"--junitxml={report}",
+            "-q",
+        ]
         options = ["-p", "no:cacheprovider", "--tb=short", *plugin]
         done = subprocess.run(
             [*command, *options], cwd=suite, env=variables, capture_output=True, text=True, check=False
@@ -110,7 +121,8 @@ def _outcomes(report: Path) -> Iterator[Outcome]:
 
 def _judge(library: str, outcomes: list[Outcome]) -> bool:
     """Print the score of one library and say whether it reaches the threshold."""
-    public, exempt = [], []
+    public: list[Outcome] = []
+    exempt: list[Outcome] = []
     for outcome in outcomes:
         reasons = (
             rule.reason for rule in EXEMPT if rule.library == library and fnmatchcase(outcome.name, rule.pattern)
