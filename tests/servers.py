@@ -1,0 +1,124 @@
+"""Private servers: found on PATH, else installed from Debian's packages, else the test says what is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+HOST = "127.0.0.1"
+
+
+class Server(NamedTuple):
+    """A running server of ours."""
+
+    host: str
+    port: int
+
+
+@contextmanager
+def redis(directory: Path, *options: str) -> Iterator[Server]:
+    """Run a private redis-server with its files in `directory`."""
+    binary = find("redis-server", "redis-server")
+    port = free_port()
+    command = [binary, "--bind", HOST, "--port", str(port), "--save", "", "--appendonly", "no", "--dir", str(directory)]
+    with running([*command, *options], port, directory / "redis.log"):
+        yield Server(HOST, port)
+
+
+@contextmanager
+def redis_cluster(directory: Path) -> Iterator[Server]:
+    """Run a private Redis cluster of three masters; answers the first node."""
+    client = find("redis-cli", "redis-tools")
+    with ExitStack() as stack:
+        nodes = []
+        for number in range(3):
+            home = directory / str(number)
+            home.mkdir()
+            bus = [
+                "--cluster-enabled",
+                "yes",
+                "--cluster-config-file",
+                "nodes.conf",
+                "--cluster-port",
+                str(free_port()),
+            ]
+            nodes.append(stack.enter_context(redis(home, *bus)))
+        addresses = [f"{HOST}:{node.port}" for node in nodes]
+        create = [client, "--cluster", "create", *addresses, "--cluster-yes"]
+        subprocess.run(create, check=True, capture_output=True, timeout=60)
+        for node in nodes:
+            info = [client, "-p", str(node.port), "cluster", "info"]
+            wait_for(lambda info=info: b"cluster_state:ok" in subprocess.check_output(info), "the Redis cluster")
+        yield nodes[0]
+
+
+def find(binary: str, package: str) -> str:
+    """Answer the path of `binary`, installing Debian's `package` if that is what it takes and we may.
+
+    A server that cannot be had skips the test; in CI it fails.
+    """
+    path = _which(binary)
+    if path is None and shutil.which("apt-get") and os.geteuid() == 0:
+        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}  # 1: do not start its service
+        for arguments in (["update"], ["install", "-y", "--no-install-recommends", package]):
+            subprocess.run(["apt-get", "-qq", *arguments], env=quiet, check=False, capture_output=True, timeout=600)
+        path = _which(binary)
+    if path is None:
+        message = f"{binary} is missing; install Debian's package {package}"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    return path
+
+
+def _which(binary: str) -> str | None:
+    return shutil.which(
+        binary, path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
+    )
+
+
+def free_port() -> int:
+    """Answer a TCP port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running(command: list[str], port: int, log: Path, env: dict[str, str] | None = None) -> Iterator[None]:
+    """Run `command` until the block ends; enters once its port answers."""
+    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output, env=env) as process:
+        try:
+            wait_for(lambda: answers(port) or process.poll() is not None, command[0])
+            assert process.poll() is None, f"{command[0]} ended: {log.read_text()}"
+            yield
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def answers(port: int) -> bool:
+    """Say whether something listens on `port`."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def wait_for(condition, what: str, seconds: float = 20) -> None:
+    """Wait until `condition` holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come up in {seconds} s"
+        time.sleep(0.02)
