@@ -1,0 +1,379 @@
+"""Every DD_* variable, read in one place: what the exporter needs, and what instrumentors need under neutral names.
+
+DD_ wins over its legacy alias DATADOG_; an explicit OTEL_* setting wins over both. Nothing here raises.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field, fields
+from os import environ
+from os.path import exists  # unlike Path.exists, it never raises
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from spanbridge.core.guard import first_time, logger
+from spanbridge.core.options import boolean, from_environment, words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+T = TypeVar("T")
+
+AGENT_SOCKET = "/var/run/datadog/apm.socket"
+STYLES = ("datadog", "tracecontext", "baggage")
+_KNOWN_STYLES = frozenset({*STYLES, "b3", "b3multi", "b3 single header", "none"})
+ENVIRONMENT_KEYS = ("deployment.environment.name", "deployment.environment")
+
+# ddtrace's names of integrations that go by other names here; all others have one name.
+_RENAMED = {
+    "aiohttp": ("aiohttp_client", "aiohttp_server"),
+    "django": ("django", "djangorestframework"),
+    "futures": ("futures", "threading"),
+    "grpc": ("grpc_client", "grpc_server", "grpc_aio_client", "grpc_aio_server"),
+    "mysqldb": ("mysqlclient",),
+    "psycopg": ("psycopg", "psycopg2"),
+    "sqlite": ("sqlite3",),
+}
+_SAME_NAME = words(
+    "aiobotocore, aiohttp_client, aiohttp_server, aiopg, asyncio, asgi, boto, botocore, bottle, cassandra, celery,"
+    "djangorestframework, elasticsearch, falcon, flask, flask_cache, gevent, grpc_aio_client, grpc_aio_server,"
+    "grpc_client, grpc_server, httplib, jinja2, kombu, mako, molten, mongoengine, mysql, mysqlclient, psycopg2,"
+    "pylibmc, pylons, pymemcache, pymongo, pyramid, redis, rediscluster, requests, sqlalchemy, sqlite3, starlette,"
+    "threading, tornado, vertica, wsgi"
+)
+INTEGRATIONS: dict[str, tuple[str, ...]] = _RENAMED | {name: (name,) for name in _SAME_NAME}
+
+# Neutral key of one integration <- the variables that set it, the strongest first; {} is its name in capitals.
+_INTEGRATION_SWITCHES = {
+    "enabled": ("DD_TRACE_{}_ENABLED",),
+    "distributed_tracing": ("DD_{}_DISTRIBUTED_TRACING", "DD_{}_DISTRIBUTED_TRACING_ENABLED"),
+    "trace_fetch_methods": ("DD_{}_TRACE_FETCH_METHODS", "DD_DBAPI2_TRACE_FETCH_METHODS"),
+    "split_by_domain": ("DD_{}_SPLIT_BY_DOMAIN",),
+}
+# Neutral key of the process <- the variable that sets it.
+_SWITCHES = {
+    "http.server.query_string": "DD_HTTP_SERVER_TAG_QUERY_STRING",
+    "http.client.query_string": "DD_TRACE_HTTP_CLIENT_TAG_QUERY_STRING",
+    "http.client_ip": "DD_TRACE_CLIENT_IP_ENABLED",
+}
+
+
+def _names(*variables: str) -> Iterator[str]:
+    for variable in variables:
+        yield variable
+        if variable.startswith("DD_"):
+            yield "DATADOG_" + variable.removeprefix("DD_")
+
+
+def _read(convert: Callable[[str], T], default: T, *variables: str) -> T:
+    return from_environment(_names(*variables), convert, default)
+
+
+def pairs(raw: str) -> dict[str, str]:
+    """Read `key:value` pairs, separated by commas if there is one, else by blanks (protocol G.2, DD_TAGS)."""
+    parts = raw.split(",") if "," in raw else raw.split()
+    found = (part.partition(":") for part in parts)
+    return {name.strip(): value.strip() for name, _, value in found if name.strip()}
+
+
+def _positive(raw: str) -> float:
+    value = float(raw)
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError("expected a number above 0")
+    return value
+
+
+def _rate(raw: str) -> float:
+    value = float(raw)
+    if not 0 <= value <= 1:
+        raise ValueError("expected a number from 0 to 1")
+    return value
+
+
+def _count(raw: str) -> int:
+    value = int(raw)
+    if value < 0:
+        raise ValueError("expected a whole number, 0 or above")
+    return value
+
+
+def _at_least_one(raw: str) -> int:
+    return max(1, _count(raw))
+
+
+def _port(raw: str) -> int:
+    value = int(raw)
+    if not 0 < value < 65536:
+        raise ValueError("expected a port from 1 to 65535")
+    return value
+
+
+def _host(raw: str) -> str:
+    host = raw.strip().strip("[]")
+    if re.search(r"[\s/@?#\[\]]", host) or host.count(":") == 1:
+        raise ValueError("expected a host name or address, without scheme and port")
+    return f"[{host}]" if ":" in host else host
+
+
+def _url(raw: str) -> str:
+    url = urlsplit(raw.strip())
+    if url.scheme == "unix" and url.path:
+        return raw.strip()
+    if url.scheme not in {"http", "https"} or not url.hostname or re.search(r"\s", url.netloc):
+        raise ValueError("expected http://host:port, https://host:port or unix:///path")
+    if url.port == 0:
+        raise ValueError("expected a port from 1 to 65535")
+    return raw.strip().rstrip("/")
+
+
+def agent_url() -> str:
+    """Find the Agent: URL, else host or port, else its unix socket if that exists, else localhost (protocol A.7)."""
+    host = _read(_host, "", "DD_TRACE_AGENT_HOSTNAME", "DD_AGENT_HOST")
+    port = _read(_port, 0, "DD_TRACE_AGENT_PORT", "DD_AGENT_PORT")
+    default = f"http://{host or 'localhost'}:{port or 8126}"
+    if not host and not port and exists(AGENT_SOCKET):
+        default = f"unix://{AGENT_SOCKET}"
+    return _read(_url, default, "DD_TRACE_AGENT_URL")
+
+
+def _statuses(raw: str) -> frozenset[int]:
+    found: set[int] = set()
+    for part in words(raw):
+        first, dash, last = part.partition("-")
+        low, high = int(first), int(last) if dash else int(first)
+        if not 100 <= low <= high <= 999:
+            raise ValueError("expected statuses such as 500-599,404")
+        found.update(range(low, high + 1))
+    return frozenset(found)
+
+
+def _styles(raw: str) -> tuple[str, ...]:
+    styles = tuple(style.lower() for style in words(raw))
+    if unknown := [style for style in styles if style not in _KNOWN_STYLES]:
+        raise ValueError(f"unknown propagation style {unknown[0]!r}")
+    return tuple("b3" if style == "b3 single header" else style for style in styles if style != "none")
+
+
+def _choice(*values: str) -> Callable[[str], str]:
+    def convert(raw: str) -> str:
+        if (value := raw.strip().lower()) not in values:
+            raise ValueError("expected " + " or ".join(values))
+        return value
+
+    return convert
+
+
+def _logs_injection(raw: str) -> bool:
+    return raw.strip().lower() == "structured" or boolean(raw)
+
+
+def _text(raw: str) -> str:
+    """Read the file that a variable names."""
+    try:
+        return Path(raw.strip()).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(error.strerror or "not readable") from None
+
+
+def _otel_resource() -> dict[str, str]:
+    """Read what OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say, percent-decoded as the SDK does it."""
+    items = (item.partition("=") for item in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","))
+    found = {key.strip(): unquote(value.strip()) for key, separator, value in items if separator and key.strip()}
+    if name := environ.get("OTEL_SERVICE_NAME", "").strip():
+        found["service.name"] = name
+    return found
+
+
+def _stronger(what: str, otel: str, datadog: str) -> str:
+    """Let the OTEL_* setting win over the DD_* one, and say so when they differ."""
+    if otel and datadog and otel != datadog and first_time(f"settings:{what}:{otel}:{datadog}"):
+        logger.info("%s is %r (set by OTEL_*); DD_* would say %r", what, otel, datadog)
+    return otel or datadog
+
+
+def _integration_services() -> dict[str, str]:
+    """Collect DD_<INTEGRATION>_SERVICE and _SERVICE_NAME, keyed by the integration in lower case."""
+    found: dict[str, str] = {}
+    for pattern in (r"DATADOG_(\w+)_SERVICE(?:_NAME)?", r"DD_(\w+)_SERVICE_NAME", r"DD_(\w+)_SERVICE"):
+        for name, value in environ.items():
+            if value.strip() and (match := re.fullmatch(pattern, name)):
+                found[match[1].lower()] = value.strip()
+    return found
+
+
+def _is(default: T, convert: Callable[[str], T | None], *variables: str) -> T:
+    """Declare a field of `Settings`: its default, its reader, its variables (the strongest first)."""
+    return field(default_factory=lambda: default, metadata={"convert": convert, "variables": variables})  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the exporter is told by its environment; names and defaults are ddtrace's (protocol G.2)."""
+
+    # Who sends. Services, environment, version and tags may also come from DD_TAGS and OTEL_*; empty means unset.
+    service: str = _is("", str.strip, "DD_SERVICE", "DD_SERVICE_NAME")
+    env: str = _is("", str.strip, "DD_ENV")
+    version: str = _is("", str.strip, "DD_VERSION")
+    tags: Mapping[str, str] = _is({}, pairs, "DD_TAGS", "DD_TRACE_GLOBAL_TAGS")
+    git_metadata: Mapping[str, str] = field(default_factory=dict)
+    report_hostname: bool = _is(False, boolean, "DD_TRACE_REPORT_HOSTNAME")
+    hostname: str = _is("", str.strip, "DD_HOSTNAME")
+    external_env: str = _is("", str, "DD_EXTERNAL_ENV")
+
+    # Where to. `agent_url` is http://host:port[/prefix], https://... or unix:///path; times in seconds.
+    trace_enabled: bool = _is(True, boolean, "DD_TRACE_ENABLED")
+    agent_url: str = "http://localhost:8126"
+    api_version: str = _is("v0.4", _choice("v0.4", "v0.5"), "DD_TRACE_API_VERSION")
+    timeout: float = _is(2.0, _positive, "DD_TRACE_AGENT_TIMEOUT_SECONDS")
+    flush_interval: float = _is(1.0, _positive, "DD_TRACE_WRITER_INTERVAL_SECONDS")
+    buffer_bytes: int = _is(20 << 20, _at_least_one, "DD_TRACE_WRITER_BUFFER_SIZE_BYTES")
+    payload_bytes: int = _is(20 << 20, _at_least_one, "DD_TRACE_WRITER_MAX_PAYLOAD_SIZE_BYTES")
+    partial_flush: bool = _is(True, boolean, "DD_TRACE_PARTIAL_FLUSH_ENABLED", "DD_TRACER_PARTIAL_FLUSH_ENABLED")
+    partial_flush_min_spans: int = _is(
+        300, _at_least_one, "DD_TRACE_PARTIAL_FLUSH_MIN_SPANS", "DD_TRACER_PARTIAL_FLUSH_MIN_SPANS"
+    )
+
+    # How spans are named. `classic` is ddtrace's way, `otel` the Agent's for OTLP.
+    names: str = _is("classic", _choice("classic", "otel"), "SPANBRIDGE_DATADOG_NAMES")
+    service_mapping: Mapping[str, str] = _is({}, pairs, "DD_SERVICE_MAPPING")
+    integration_services: Mapping[str, str] = field(default_factory=dict)
+    remove_integration_services: bool = _is(False, boolean, "DD_TRACE_REMOVE_INTEGRATION_SERVICE_NAMES_ENABLED")
+    split_by_domain: frozenset[str] = frozenset()
+    obfuscate_404_resource: bool = _is(False, boolean, "DD_ASGI_OBFUSCATE_404_RESOURCE")
+    error_statuses: frozenset[int] = _is(frozenset(range(500, 600)), _statuses, "DD_TRACE_HTTP_SERVER_ERROR_STATUSES")
+    client_ip: bool = _is(False, boolean, "DD_TRACE_CLIENT_IP_ENABLED")
+    traceback_frames: int = _is(30, _count, "DD_TRACE_SPAN_TRACEBACK_MAX_SIZE")
+
+    # Propagation. `behavior_extract` is continue, restart or ignore; a header length of 0 sends no x-datadog-tags.
+    styles_extract: tuple[str, ...] = _is(
+        STYLES, _styles, "DD_TRACE_PROPAGATION_STYLE_EXTRACT", "DD_TRACE_PROPAGATION_STYLE"
+    )
+    styles_inject: tuple[str, ...] = _is(
+        STYLES, _styles, "DD_TRACE_PROPAGATION_STYLE_INJECT", "DD_TRACE_PROPAGATION_STYLE"
+    )
+    extract_first: bool = _is(False, boolean, "DD_TRACE_PROPAGATION_EXTRACT_FIRST")
+    behavior_extract: str = _is(
+        "continue", _choice("continue", "restart", "ignore"), "DD_TRACE_PROPAGATION_BEHAVIOR_EXTRACT"
+    )
+    x_datadog_tags_max_length: int = _is(512, _count, "DD_TRACE_X_DATADOG_TAGS_MAX_LENGTH")
+    baggage_tag_keys: tuple[str, ...] = _is(("user.id", "account.id", "session.id"), words, "DD_TRACE_BAGGAGE_TAG_KEYS")
+
+    # Sampling. The rules are JSON, read by the sampler; a rate limit below 0 is none, `stats` None is the default.
+    sampling_rules: str = _is("", str.strip, "DD_TRACE_SAMPLING_RULES")
+    sample_rate: float | None = _is(None, _rate, "DD_TRACE_SAMPLE_RATE")
+    rate_limit: int = _is(100, int, "DD_TRACE_RATE_LIMIT")
+    span_sampling_rules: str = _is("", str.strip, "DD_SPAN_SAMPLING_RULES")
+    stats: bool | None = _is(None, boolean, "DD_TRACE_STATS_COMPUTATION_ENABLED", "DD_TRACE_COMPUTE_STATS")
+    logs_injection: bool = _is(True, _logs_injection, "DD_LOGS_INJECTION")
+
+    @classmethod
+    def from_environment(cls) -> Settings:
+        """Read the environment; a wrong value gets one warning and its default."""
+        read: dict[str, Any] = {}
+        for row in fields(cls):
+            if variables := row.metadata.get("variables"):
+                default = row.default_factory()  # type: ignore[misc]
+                read[row.name] = _read(row.metadata["convert"], default, *variables)
+        tags, otel = dict(read["tags"]), _otel_resource()
+        otel_env = [otel.pop(key) for key in ENVIRONMENT_KEYS if key in otel]
+        for name, said in (
+            ("service", otel.pop("service.name", "")),
+            ("env", otel_env[0] if otel_env else ""),
+            ("version", otel.pop("service.version", "")),
+        ):
+            read[name] = _stronger(name, said, read[name] or tags.pop(name, ""))
+            tags.pop(name, None)
+        read["git_metadata"] = _git_metadata(tags)
+        read["tags"] = tags | otel
+        read["agent_url"] = agent_url()
+        read["integration_services"] = _integration_services()
+        read["split_by_domain"] = frozenset(name for name, on in _switches("split_by_domain").items() if on)
+        read["span_sampling_rules"] = read["span_sampling_rules"] or _read(_text, "", "DD_SPAN_SAMPLING_RULES_FILE")
+        return cls(**read)
+
+
+def _git_metadata(tags: dict[str, str]) -> dict[str, str]:
+    """Take repository and commit from their variables, else out of `tags`, without credentials (protocol F)."""
+    url = _read(str.strip, tags.pop("git.repository_url", ""), "DD_GIT_REPOSITORY_URL")
+    commit = _read(str.strip, tags.pop("git.commit.sha", ""), "DD_GIT_COMMIT_SHA")
+    if not _read(boolean, True, "DD_TRACE_GIT_METADATA_ENABLED"):
+        return {}
+    url = re.sub(r"(?<=://)[^/]*@", "", url)
+    found = {"_dd.git.repository_url": url, "_dd.git.commit.sha": commit}
+    return {tag: value for tag, value in found.items() if value}
+
+
+def resource_attributes(settings: Settings) -> dict[str, str]:
+    """Give the attributes that `settings` add to an OpenTelemetry Resource."""
+    known = {
+        "service.name": settings.service,
+        "deployment.environment.name": settings.env,
+        "service.version": settings.version,
+    }
+    return {**settings.tags, **{key: value for key, value in known.items() if value}}
+
+
+Switch = Literal["enabled", "distributed_tracing", "trace_fetch_methods", "split_by_domain"]
+
+
+def _switches(switch: Switch) -> dict[str, bool]:
+    """Read one switch of every integration; only what the environment sets is in the answer, under our names."""
+    found: dict[str, bool] = {}
+    unset: bool | None = None
+    convert: Callable[[str], bool | None] = boolean
+    for integration, ours in INTEGRATIONS.items():
+        variables = (variable.format(integration.upper()) for variable in _INTEGRATION_SWITCHES[switch])
+        value = _read(convert, unset, *variables)
+        if value is not None:
+            found |= dict.fromkeys(ours, value)
+    return found
+
+
+def _patch_modules(raw: str) -> dict[str, bool]:
+    return {name: boolean(value or "true") for name, value in pairs(raw).items()}
+
+
+def _pattern(raw: str) -> str:
+    try:
+        re.compile(raw)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    return raw
+
+
+def neutral_settings() -> dict[str, Any]:
+    """Translate DD_* variables into the option keys of `spanbridge.core.options`; only what is set is in the answer.
+
+    Keys: `integrations.<name>.{enabled,distributed_tracing,trace_fetch_methods,split_by_domain}`, `http.header_tags`
+    (lower-case header -> tag name, or "" for the usual one), `http.obfuscation_pattern` ("" switches it off),
+    `http.server.query_string`, `http.client.query_string`, `http.client_ip`.
+    """
+    found: dict[str, Any] = {}
+    for switch in ("enabled", "distributed_tracing", "trace_fetch_methods", "split_by_domain"):
+        for name, value in _switches(switch).items():
+            found[f"integrations.{name}.{switch}"] = value
+    for module, value in _read(_patch_modules, {}, "DD_PATCH_MODULES").items():
+        for name in INTEGRATIONS.get(module.lower(), ()):
+            found[f"integrations.{name}.enabled"] = value
+    unset: bool | None = None
+    convert: Callable[[str], bool | None] = boolean
+    for key, variable in _SWITCHES.items():
+        if (switched := _read(convert, unset, variable)) is not None:
+            found[key] = switched
+    if headers := _read(pairs, {}, "DD_TRACE_HEADER_TAGS"):
+        found["http.header_tags"] = {header.lower(): tag for header, tag in headers.items()}
+    found |= _obfuscation_pattern()
+    return found
+
+
+def _obfuscation_pattern() -> dict[str, str]:
+    variable = "DD_TRACE_OBFUSCATION_QUERY_STRING_REGEXP"
+    if environ.get(variable, "unset").strip() == "":
+        return {"http.obfuscation_pattern": ""}
+    unset: str | None = None
+    convert: Callable[[str], str | None] = _pattern
+    pattern = _read(convert, unset, variable)
+    return {} if pattern is None else {"http.obfuscation_pattern": pattern}
