@@ -1,0 +1,161 @@
+"""Flask: one SERVER span per request, named after the URL rule, from the entrance to the last byte of the body.
+
+Not traced by default: hooks, view functions, template rendering (jinja2 has its own instrumentor).
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.context import attach, set_value
+
+from spanbridge.conventions import http, http_server
+from spanbridge.core.guard import logger
+from spanbridge.core.instrumentor import Instrumentor
+from spanbridge.core.options import Option, boolean
+from spanbridge.core.patching import Library, Patch, patch_object, unpatch_object
+from spanbridge.core.tracing import observed
+from spanbridge.version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flask import Flask, Request, Response
+    from opentelemetry.trace import TracerProvider
+
+    from spanbridge.core.tracing import Setup, Wrapped
+
+# Where SQL commenters (ours and contrib's) look for what the framework knows.
+_COMMENTER_KEY = "SQLCOMMENTER_ORM_TAGS_AND_VALUES"
+
+
+def _routing(wrapped: Wrapped, setup: Setup) -> Wrapped:
+    """Flask has matched the request: name the span, hand it to the user's hook."""
+    request_hook = http.hooked(setup, "request_hook")
+    contrib = setup.semconv.contrib
+    commenter = dict(setup.options["commenter_options"] or {}) if setup.options["enable_commenter"] else None
+    flask_version = version("flask")
+
+    def before(*args: Any, **kwargs: Any) -> None:
+        from flask import request
+
+        scope = http_server.scope_of(request.environ)
+        if scope is None:
+            return
+        rule = request.url_rule
+        http_server.matched(scope, rule and rule.rule)
+        if not contrib and request.endpoint and scope.span.is_recording():
+            scope.span.set_attribute("flask.endpoint", request.endpoint)
+        if request_hook is not None:
+            request_hook(scope.span, request.environ)
+        if commenter is not None:
+            # Ends with the scope: leaving it resets the context to what it was before.
+            attach(set_value(_COMMENTER_KEY, _comment(request, flask_version, commenter)))
+
+    return observed(wrapped, setup, before=before)
+
+
+def _comment(request: Request, flask_version: str, wanted: Mapping[str, Any]) -> dict[str, str]:
+    values = {
+        "framework": f"flask:{flask_version}",
+        "controller": request.endpoint,
+        "route": request.url_rule and request.url_rule.rule,
+    }
+    return {key: value for key, value in values.items() if value and wanted.get(key, True)}
+
+
+def _answering(wrapped: Wrapped, setup: Setup) -> Wrapped:
+    """Note whether the response is all there, so that its span ends with the call and not with the body."""
+
+    def before(app: Flask, *args: Any, **kwargs: Any) -> None:
+        from flask import request
+
+        response: Response = args[-1]
+        if (scope := http_server.scope_of(request.environ)) is not None:
+            scope.record.complete = response.is_sequence
+
+    return observed(wrapped, setup, before=before)
+
+
+def _failing(wrapped: Wrapped, setup: Setup) -> Wrapped:
+    """Keep the exception that Flask is about to answer with a page, for nothing raises it to the WSGI entrance."""
+
+    def before(app: Flask, *args: Any, **kwargs: Any) -> None:
+        from flask import request
+
+        if (scope := http_server.scope_of(request.environ)) is not None:
+            scope.record.error = args[-1]
+
+    return observed(wrapped, setup, before=before)
+
+
+class FlaskInstrumentor(Instrumentor):
+    """Traces Flask applications, whenever they were made.
+
+    Hooks: `request_hook(span, environ)`, called when the request is matched, within Flask's request context;
+    `response_hook(span, status, headers)`.
+    """
+
+    library = Library("flask", ("flask >= 0.10",), tested="3.1.3")
+    options = (
+        http.EXCLUDED_URLS,
+        *http.optional_hooks(("request_hook", "(span, environ)"), ("response_hook", "(span, status, headers)")),
+        Option("enable_commenter", True, "Tell SQL commenters the framework, controller and route.", boolean),  # noqa: FBT003
+        Option("commenter_options", None, "Which of framework, controller and route, each True unless said otherwise."),
+    )
+    patches = (
+        # Both entrances: `app(environ, ...)`, and `app.wsgi_app` where middleware holds it. The inner one stays silent.
+        Patch("flask.app", "Flask.__call__", http_server.wsgi(hook_at_start=False, response_hook_environ=False)),
+        Patch("flask.app", "Flask.wsgi_app", http_server.wsgi(hook_at_start=False, response_hook_environ=False)),
+        Patch("flask.app", "Flask.preprocess_request", _routing),
+        Patch("flask.app", "Flask.process_response", _answering),
+        Patch("flask.app", "Flask.handle_exception", _failing),
+    )
+
+    @staticmethod
+    def instrument_app(
+        app: Flask,
+        request_hook: Any = None,
+        response_hook: Any = None,
+        tracer_provider: TracerProvider | None = None,
+        excluded_urls: str | None = None,
+        enable_commenter: bool = True,
+        commenter_options: Mapping[str, Any] | None = None,
+        meter_provider: Any = None,
+    ) -> None:
+        """Trace this one application.
+
+        Args:
+            app: the application.
+            request_hook: called as `(span, environ)` when a request is matched.
+            response_hook: called as `(span, status, headers)` when the response starts.
+            tracer_provider: instead of the global one.
+            excluded_urls: comma list of regular expressions.
+            enable_commenter: whether SQL commenters get the framework, controller and route.
+            commenter_options: which of them.
+            meter_provider: accepted, unused.
+        """
+        if getattr(app, "_is_instrumented_by_opentelemetry", False):
+            logger.warning("flask: attempting to instrument an app while already instrumented")
+            return
+        setup = FlaskInstrumentor().setup(
+            request_hook=request_hook,
+            response_hook=response_hook,
+            tracer_provider=tracer_provider,
+            excluded_urls=excluded_urls,
+            enable_commenter=enable_commenter,
+            commenter_options=commenter_options,
+            meter_provider=meter_provider,
+        )
+        patch_object(app, FlaskInstrumentor.patches, setup)
+        app._is_instrumented_by_opentelemetry = True  # type: ignore[attr-defined]  # noqa: SLF001
+
+    @staticmethod
+    def uninstrument_app(app: Flask) -> None:
+        """Take `instrument_app` back."""
+        if not getattr(app, "_is_instrumented_by_opentelemetry", False):
+            logger.warning("flask: attempting to uninstrument an app while already uninstrumented")
+            return
+        unpatch_object(app, FlaskInstrumentor.patches)
+        app._is_instrumented_by_opentelemetry = False  # type: ignore[attr-defined]  # noqa: SLF001

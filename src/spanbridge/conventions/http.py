@@ -1,0 +1,259 @@
+"""What HTTP servers and clients share: methods, URLs without secrets, excluded URLs, captured headers, options."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from operator import attrgetter
+from os import environ
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
+
+from opentelemetry.trace import Status, StatusCode
+
+from spanbridge.core.guard import first_time, guarded, logger
+from spanbridge.core.options import Option, from_environment, hook, setting, words
+from spanbridge.core.semconv import pick
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+    from spanbridge.core.semconv import Semconv
+    from spanbridge.core.tracing import Setup
+
+Headers = Iterable[tuple[str, str]]
+Render = Callable[[Any], dict[str, Any]]
+
+# RFC 9110, RFC 5789 and RFC 10008; any other method is `_OTHER` in attributes and `HTTP` in names.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"})
+
+_SECRET_NAME = re.compile(
+    r"pass|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|public[_-]?key|credential|sign(?:ed|ature)"
+    r"|\bsig\b|auth|session|awsaccesskeyid|consumer[_-]?(?:id|key)",
+    re.IGNORECASE,
+)
+_SECRET_VALUE = re.compile(r"bearer(?:\s|%20|\+)|token(?::|%3a)|ey[ij][\w=-]+\.ey[ij]|begin(?:\s|%20|\+)", re.IGNORECASE)
+# What contrib redacts in URLs, and we with it in `contrib` mode.
+_CONTRIB_SECRETS = ("AWSAccessKeyId", "Signature", "sig", "X-Goog-Signature")
+_SECRET_HEADERS = ("authorization", "proxy-authorization", "cookie", "set-cookie", ".*(?:api-?key|secret|token|password).*")
+
+_SYNTHETIC = (("test", ("alwayson",)), ("bot", ("googlebot", "bingbot")))
+
+
+def compile_patterns(patterns: Iterable[str], source: str, flags: int = 0) -> re.Pattern[str] | None:
+    """Join regular expressions; a broken one is warned about once and left out. None when nothing is left."""
+    good = []
+    for pattern in patterns:
+        try:
+            re.compile(pattern, flags)
+        except re.error as error:
+            if first_time(f"pattern:{pattern}"):
+                logger.warning("%s: %r is no regular expression (%s) and is ignored", source, pattern, error)
+        else:
+            good.append(pattern)
+    return re.compile("|".join(good), flags) if good else None
+
+
+def normal_method(method: str) -> str:
+    """Answer the method in upper case, `_OTHER` for one that no RFC knows (`http.request.method`)."""
+    upper = method.upper()
+    if upper in _METHODS or environ.get("OTEL_PYTHON_INSTRUMENTATION_HTTP_CAPTURE_ALL_METHODS"):
+        return upper
+    return "_OTHER"
+
+
+def span_name(method: str, target: str | None = None) -> str:
+    """Answer `{method} {target}`, of low cardinality as long as `target` is.
+
+    https://opentelemetry.io/docs/specs/semconv/http/http-spans/#name
+    """
+    word = "HTTP" if method == "_OTHER" else method
+    return f"{word} {target}" if target else word
+
+
+def text(value: object) -> str:
+    """Answer a header's value as text, whatever type the server hands it over in."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value).decode("latin-1")
+    return value if isinstance(value, str) else str(value)
+
+
+@lru_cache(maxsize=256)
+def synthetic_type(user_agent: str) -> str | None:
+    """Answer `test` or `bot` for a user agent that gives itself away (`user_agent.synthetic.type`)."""
+    lower = user_agent.lower()
+    return next((kind for kind, words_ in _SYNTHETIC if any(word in lower for word in words_)), None)
+
+
+def query_cleaner(semconv: Semconv, *, client: bool) -> Callable[[str], str]:
+    """Compile what makes a query string fit to leave the process."""
+    if semconv.contrib:
+        return lambda query: query
+    if not setting("http.client.query_string" if client else "http.server.query_string", default=True):
+        return lambda query: ""
+    pattern: str | None = setting("http.obfuscation_pattern", None)
+    if pattern is not None:
+        compiled = compile_patterns([pattern] if pattern else [], "query string obfuscation")
+        return (lambda query: query) if compiled is None else (lambda query: compiled.sub("<redacted>", query))
+    return clean_query
+
+
+def clean_query(query: str) -> str:
+    """Replace `name=value` pairs that look secret by `<redacted>`; linear in the length of the query."""
+    if not (_SECRET_NAME.search(query) or _SECRET_VALUE.search(query)):
+        return query
+    return "&".join(
+        "<redacted>" if _SECRET_NAME.search(pair.partition("=")[0]) or _SECRET_VALUE.search(pair) else pair
+        for pair in query.split("&")
+    )
+
+
+def url_cleaner(semconv: Semconv) -> Callable[[str], str]:
+    """Compile what takes credentials, and secrets in the query, out of a client's URL."""
+    clean = query_cleaner(semconv, client=True)
+
+    def cleaned(url: str) -> str:
+        if "@" not in url and "?" not in url:
+            return url
+        try:
+            scheme, netloc, path, query, fragment = urlsplit(url)
+        except ValueError:
+            return url.partition("?")[0] if "@" not in url else ""
+        user, at, host = netloc.rpartition("@")
+        if at and scheme:
+            netloc = f"REDACTED:REDACTED@{host}"
+        if query:
+            query = _contrib_query(query) if semconv.contrib else clean(query)
+        return urlunsplit((scheme, netloc, path, query, fragment))
+
+    return cleaned
+
+
+def _contrib_query(query: str) -> str:
+    values = parse_qs(query)
+    if not any(name in values for name in _CONTRIB_SECRETS):
+        return query
+    return urlencode({name: ["REDACTED"] if name in _CONTRIB_SECRETS else value for name, value in values.items()}, True)
+
+
+# Options that every HTTP integration has.
+
+EXCLUDED_URLS: Option[str | None] = Option(
+    "excluded_urls", None, "Comma list of regular expressions; a request whose URL one is found in makes no span."
+)
+
+
+def excluded(setup: Setup) -> Callable[[str], bool] | None:
+    """Compile the test for URLs that are not to be traced; None when all are.
+
+    The keyword wins over OTEL_PYTHON_<INTEGRATION>_EXCLUDED_URLS, and that over OTEL_PYTHON_EXCLUDED_URLS. In
+    `contrib` mode the variables are read when a request arrives, as contrib's users may set them late.
+    """
+    given = setup.options.get("excluded_urls")
+    capital = setup.integration.upper()
+    names = (f"OTEL_PYTHON_{capital}_EXCLUDED_URLS", f"SPANBRIDGE_{capital}_EXCLUDED_URLS", "OTEL_PYTHON_EXCLUDED_URLS")
+
+    @lru_cache(maxsize=8)
+    def compiled(raw: str) -> re.Pattern[str] | None:
+        return compile_patterns(words(raw), f"{setup.integration}: excluded URLs")
+
+    def matches(raw: str, url: str) -> bool:
+        pattern = compiled(raw)
+        return pattern is not None and pattern.search(url) is not None
+
+    if given is None and setup.semconv.contrib:
+        return lambda url: matches(next((raw for name in names if (raw := environ.get(name))), ""), url)
+    raw = given if given is not None else from_environment(names, str, "")
+    pattern = compiled(raw)
+    return None if pattern is None else (lambda url: matches(raw, url))
+
+
+def captured(setup: Setup, side: str, direction: str) -> Callable[[Headers], dict[str, Any]] | None:
+    """Compile the capture of headers as attributes; None when none is to be captured.
+
+    Args:
+        setup: what the `instrument()` call decided.
+        side: `server` or `client`.
+        direction: `request` or `response`.
+
+    OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_{SIDE}_{DIRECTION} lists names or regular expressions;
+    ..._SANITIZE_FIELDS lists those whose values are redacted (credentials always are, except in `contrib` mode).
+    https://opentelemetry.io/docs/specs/semconv/http/http-spans/ (`http.request.header.<key>`)
+    """
+    prefix = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS"
+    wanted = from_environment((f"{prefix}_{side.upper()}_{direction.upper()}",), words, ())
+    secret = from_environment((f"{prefix}_SANITIZE_FIELDS",), words, ())
+    if not setup.semconv.contrib:
+        secret = (*secret, *_SECRET_HEADERS)
+    tags: Mapping[str, str] = setting("http.header_tags", {})
+    if not wanted and not tags:
+        return None
+    pick_out = compile_patterns(wanted, prefix, re.IGNORECASE)
+    redact = compile_patterns(secret, f"{prefix}_SANITIZE_FIELDS", re.IGNORECASE)
+    # contrib writes dashes as underscores; the conventions, and we by default, keep them.
+    key_of = _contrib_key if setup.semconv.contrib else str.lower
+
+    def capture(headers: Headers) -> dict[str, Any]:
+        attributes: dict[str, Any] = {}
+        for name, value in headers:
+            lower = name.lower()
+            if not (wants := pick_out is not None and pick_out.fullmatch(name) is not None) and lower not in tags:
+                continue
+            shown = "[REDACTED]" if redact is not None and redact.search(name) else text(value)
+            if tags.get(lower):
+                attributes[tags[lower]] = shown
+            if wants or tags.get(lower) == "":
+                attributes.setdefault(f"http.{direction}.header.{key_of(lower)}", []).append(shown)
+        return attributes
+
+    return capture
+
+
+def _contrib_key(name: str) -> str:
+    return name.lower().replace("-", "_")
+
+
+def hooked(setup: Setup, option: str) -> Callable[..., Any] | None:
+    """Answer the user's callback, guarded, or None."""
+    given = setup.options.get(option)
+    return guarded(given, f"{setup.integration}: {option}") if callable(given) else None
+
+
+def renderer(semconv: Semconv, old: tuple[tuple[str, str], ...], stable: tuple[tuple[str, str], ...]) -> Render:
+    """Compile what turns a record into attributes under the chosen names; empty fields are left out."""
+    rows = pick(semconv.http, old, stable)
+    keys = tuple(key for key, _ in rows)
+    values_of = attrgetter(*(field for _, field in rows))
+
+    def render(record: object) -> dict[str, Any]:
+        return {key: value for key, value in zip(keys, values_of(record), strict=True) if value}
+
+    return render
+
+
+def status_marker(semconv: Semconv, *, server: bool) -> Callable[[Span, int], None]:
+    """Compile what notes a response's status code: an error from 500 up, for clients from 400 up.
+
+    https://opentelemetry.io/docs/specs/semconv/http/http-spans/#status
+    """
+    keys = (("http.status_code",) if semconv.http.old else ()) + (
+        ("http.response.status_code",) if semconv.http.stable else ()
+    )
+    first_error = 500 if server else 400
+    stable = semconv.http.stable
+
+    def mark(span: Span, code: int) -> None:
+        for key in keys:
+            span.set_attribute(key, code)
+        if code >= first_error or code < 100:
+            if stable:
+                span.set_attribute("error.type", str(code))
+            span.set_status(Status(StatusCode.ERROR))
+
+    return mark
+
+
+def optional_hooks(*signatures: tuple[str, str]) -> tuple[Option[Any], ...]:
+    """Declare callbacks: pairs of (keyword, signature)."""
+    return tuple(hook(signature, name) for name, signature in signatures)

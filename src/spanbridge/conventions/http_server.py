@@ -1,0 +1,473 @@
+"""HTTP servers: one SERVER span per request, from the entrance of the application to the last byte.
+
+The record is neutral; which attribute names it is written under is decided when `instrument()` runs.
+https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-server-span
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from wsgiref.util import request_uri
+
+from opentelemetry.context import attach, detach
+from opentelemetry.instrumentation.propagators import get_global_response_propagator
+from opentelemetry.propagate import extract
+from opentelemetry.propagators.textmap import Getter
+from opentelemetry.trace import SpanKind, Status, StatusCode, get_current_span
+
+from spanbridge.conventions import http
+from spanbridge.core.guard import report
+from spanbridge.core.tracing import Operation, Scope, record_failure, traced
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span
+
+    from spanbridge.core.semconv import Semconv
+    from spanbridge.core.tracing import Setup, Wrapped
+
+Environ = dict[str, Any]
+
+# Where the request's scope lives in the WSGI environ: an inner entrance to the same request finds it there.
+SCOPE_KEY = "spanbridge.scope"
+
+_BOTH = (("user_agent.synthetic.type", "synthetic"),)
+_OLD = (
+    ("http.method", "method"),
+    ("http.server_name", "server_name"),
+    ("http.scheme", "scheme"),
+    ("http.host", "host"),
+    ("net.host.name", "address"),
+    ("net.host.port", "port"),
+    ("http.target", "target"),
+    ("http.url", "url"),
+    ("net.peer.ip", "peer_ip"),
+    ("net.peer.port", "peer_port"),
+    ("net.peer.name", "peer_name"),
+    ("http.user_agent", "user_agent"),
+    ("http.flavor", "protocol_version"),
+    *_BOTH,
+)
+_STABLE = (
+    ("http.request.method", "method"),
+    ("http.request.method_original", "method_original"),
+    ("url.scheme", "scheme"),
+    ("server.address", "address"),
+    ("server.port", "port"),
+    ("url.path", "path"),
+    ("url.query", "query"),
+    ("client.address", "peer_ip"),
+    ("client.address", "peer_name"),
+    ("client.port", "peer_port"),
+    ("user_agent.original", "user_agent"),
+    ("network.protocol.version", "protocol_version"),
+    *_BOTH,
+)
+
+
+class Request:
+    """What a server span says of one request, whatever the framework.
+
+    Fields hold "" or None where the server does not say. `source` is the framework's own object (the environ), handed
+    to hooks; `carrier` and `getter` are for propagation.
+    """
+
+    __slots__ = (
+        "address",
+        "carrier",
+        "complete",
+        "error",
+        "getter",
+        "host",
+        "method",
+        "method_original",
+        "path",
+        "peer_ip",
+        "peer_name",
+        "peer_port",
+        "port",
+        "protocol_version",
+        "query",
+        "route",
+        "scheme",
+        "server_name",
+        "source",
+        "synthetic",
+        "target",
+        "url",
+        "user_agent",
+    )
+
+    def __init__(self, source: Any, carrier: Any, getter: Getter[Any], method: str) -> None:
+        self.source = source
+        self.carrier = carrier
+        self.getter = getter
+        self.method = http.normal_method(method)
+        self.method_original = method if method != self.method else None
+        self.route: str | None = None
+        self.error: BaseException | None = None
+        self.complete = False
+        self.target: str | None = None
+        self.url: str | None = None
+        self.peer_port: int | None = None
+        self.peer_name: str | None = None
+
+
+class WSGIGetter(Getter[Environ]):
+    """Reads headers from a WSGI environ (PEP 3333)."""
+
+    def get(self, carrier: Environ, key: str) -> list[str] | None:
+        """Answer the header's value in a list, or None."""
+        value = carrier.get(_environ_key(key))
+        return None if value is None else [value]
+
+    def keys(self, carrier: Environ) -> list[str]:
+        """Name the headers, in lower case with dashes."""
+        return [name.lower() for name, _ in wsgi_headers(carrier)]
+
+
+_environ_keys: dict[str, str] = {}
+
+
+def _environ_key(header: str) -> str:
+    key = _environ_keys.get(header)
+    if key is None:
+        key = f"HTTP_{header.upper().replace('-', '_')}"
+        if len(_environ_keys) < 64:
+            _environ_keys[header] = key
+    return key
+
+
+wsgi_getter = WSGIGetter()
+
+
+def wsgi_headers(environ: Environ) -> Iterator[tuple[str, str]]:
+    """Yield the request's headers from a WSGI environ."""
+    for key, value in environ.items():
+        if key.startswith("HTTP_"):
+            yield key[5:].replace("_", "-"), value
+
+
+def wsgi_reader(semconv: Semconv) -> Callable[[Environ], Request]:
+    """Compile what makes the neutral record of a WSGI environ (PEP 3333)."""
+    contrib, old = semconv.contrib, semconv.http.old
+    clean, clean_url = http.query_cleaner(semconv, client=False), http.url_cleaner(semconv)
+
+    def read(environ: Environ) -> Request:
+        get = environ.get
+        request = Request(environ, environ, wsgi_getter, get("REQUEST_METHOD", ""))
+        request.scheme = get("wsgi.url_scheme")
+        request.host = host = get("HTTP_HOST")
+        request.server_name = get("SERVER_NAME")
+        port = get("SERVER_PORT")
+        request.path = f"{get('SCRIPT_NAME', '')}{get('PATH_INFO', '')}"
+        query = get("QUERY_STRING")
+        request.query = clean(query) if query else None
+        if contrib:
+            # contrib keeps the port in the address, and leaves path and query out unless the server gives the target.
+            request.address = host
+            request.path = get("PATH_INFO") if (get("RAW_URI") or get("REQUEST_URI")) else None
+            request.query = query if request.path is not None else None
+            request.port = _number(port)
+        else:
+            request.address, request.port = split_host(host or request.server_name or "", port)
+        if old:
+            target = get("RAW_URI") or get("REQUEST_URI")
+            request.target = target if contrib or not target or not query else target.replace(query, request.query or "")
+            if not target:
+                request.url = clean_url(_url(environ))
+        request.peer_ip = remote = get("REMOTE_ADDR")
+        name = get("REMOTE_HOST")
+        if name and name != remote:
+            request.peer_name = name
+        request.peer_port = _number(get("REMOTE_PORT"))
+        agent = get("HTTP_USER_AGENT")
+        request.user_agent = agent = http.text(agent) if agent else None
+        request.synthetic = http.synthetic_type(agent) if agent else None
+        version = get("SERVER_PROTOCOL") or ""
+        request.protocol_version = version[5:] if version[:5].upper() == "HTTP/" else version
+        return request
+
+    return read
+
+
+def split_host(host: str, port: str | int | None) -> tuple[str, int | None]:
+    """Split a Host header into `server.address` and `server.port`; the header's own port wins over `port`."""
+    address, colon, own = host.rpartition(":")
+    if not colon or own.endswith("]") or not own.isdigit():
+        address, own = host, ""
+    return address.strip("[]"), int(own) if own else _number(port)
+
+
+def _number(value: Any) -> int | None:
+    try:
+        return int(value) if value else None
+    except (TypeError, ValueError):
+        return None
+
+
+class Server:
+    """The HTTP server convention, compiled for one `instrument()` call; frameworks differ in how they call it."""
+
+    __slots__ = ("capture_response", "mark", "operation", "response_hook", "stable")
+
+    def __init__(self, setup: Setup, describe: Callable[..., Request | None], **more: Any) -> None:
+        semconv = setup.semconv
+        self.mark = http.status_marker(semconv, server=True)
+        self.stable = semconv.http.stable
+        self.response_hook = http.hooked(setup, "response_hook")
+        self.capture_response = http.captured(setup, "server", "response")
+        request_hook = http.hooked(setup, "request_hook") if more.pop("hook_at_start", True) else None
+        capture_request = http.captured(setup, "server", "request")
+        contrib = semconv.contrib
+
+        def opened(span: Span, request: Request) -> None:
+            if capture_request is not None and _is_server(span):
+                span.set_attributes(capture_request(wsgi_headers(request.source)))
+            if request_hook is not None:
+                request_hook(span, request.source)
+
+        def name(request: Request) -> str:
+            # contrib names by the raw path; ours stay low in cardinality until the route is known.
+            return http.span_name(request.method, request.source.get("PATH_INFO", "").strip() if contrib else None)
+
+        self.operation: Operation[Request] = Operation(
+            SpanKind.SERVER,
+            describe,
+            name,
+            server_renderer(semconv),
+            parent=_parent,
+            opened=opened if capture_request or request_hook else None,
+            succeeded=self.succeeded,
+            failed=self.failed,
+            **more,
+        )
+
+    def succeeded(self, span: Span, request: Request, result: object) -> None:
+        """Mark an exception that the framework has answered with an error page."""
+        if request.error is not None:
+            self.failed(span, request, request.error)
+
+    def failed(self, span: Span, request: Request, error: BaseException) -> None:
+        """Mark an exception that the application did not handle."""
+        record_failure(span, error, error_type=self.stable)
+
+    def responded(self, span: Span, status: int | str, headers: Iterable[tuple[str, str]]) -> None:
+        """Note the response's status and headers.
+
+        Args:
+            span: the server span.
+            status: the status code, or PEP 3333's status line.
+            headers: the response's headers.
+        """
+        if not span.is_recording():
+            return
+        if isinstance(status, int):
+            self.mark(span, status)
+        else:
+            _mark_line(span, status, self.mark, stable=self.stable)
+        if self.capture_response is not None and _is_server(span):
+            span.set_attributes(self.capture_response(headers))
+
+
+def _mark_line(span: Span, line: str, mark: Callable[[Span, int], None], *, stable: bool) -> None:
+    code = line.partition(" ")[0]
+    if code.isdigit():
+        mark(span, int(code))
+        return
+    if stable:
+        span.set_attribute("error.type", code)
+    span.set_status(Status(StatusCode.ERROR, f"Non-integer HTTP status: {code}"))
+
+
+def mark_status_line(span: Span, line: str, semconv: Semconv) -> None:
+    """Note a status line (PEP 3333) on a server span, under the names of `semconv`."""
+    if span.is_recording():
+        _mark_line(span, line, http.status_marker(semconv, server=True), stable=semconv.http.stable)
+
+
+def server_renderer(semconv: Semconv) -> http.Render:
+    """Compile what turns a `Request` into a server span's start attributes."""
+    return http.renderer(semconv, _OLD, _STABLE)
+
+
+def _is_server(span: Span) -> bool:
+    return getattr(span, "kind", SpanKind.SERVER) is SpanKind.SERVER
+
+
+def _parent(request: Request, context: Context) -> tuple[Context, SpanKind]:
+    """Continue the caller's trace; within a local span, this is a part of it."""
+    if get_current_span(context).get_span_context().is_valid:
+        return context, SpanKind.INTERNAL
+    return extract(request.carrier, context, request.getter), SpanKind.SERVER
+
+
+def scope_of(environ: Environ) -> Scope[Request] | None:
+    """Answer the scope of the request that `environ` belongs to, if it is traced."""
+    scope: Scope[Request] | None = environ.get(SCOPE_KEY)
+    return scope
+
+
+def matched(scope: Scope[Request], route: str | None, *, name: str | None = None) -> None:
+    """Name the span after the route, as soon as the framework knows it.
+
+    Args:
+        scope: the request's scope.
+        route: the route's template, such as `/items/<int:item_id>`; None leaves the span as it is.
+        name: another name than `{method} {route}`.
+    """
+    if route is None or not scope.span.is_recording():
+        return
+    request = scope.record
+    request.route = route
+    scope.span.set_attribute("http.route", route)
+    scope.span.update_name(name or http.span_name(request.method, route))
+
+
+def wsgi(*, hook_at_start: bool = True, response_hook_environ: bool = True) -> Callable[[Wrapped, Setup], Wrapped]:
+    """Make the advice for a WSGI entrance: a function or method whose last two arguments are PEP 3333's.
+
+    Args:
+        hook_at_start: whether `request_hook(span, environ)` is called here, or by the framework once the route is known.
+        response_hook_environ: whether `response_hook` gets (span, environ, status, headers), or all but the environ.
+    """
+
+    def advice(wrapped: Wrapped, setup: Setup) -> Wrapped:
+        read, is_excluded = wsgi_reader(setup.semconv), http.excluded(setup)
+
+        def describe(*args: Any, **kwargs: Any) -> Request | None:
+            environ = args[-2]
+            if SCOPE_KEY in environ or (is_excluded is not None and is_excluded(_url(environ))):
+                return None
+            return read(environ)
+
+        def prepare(scope: Scope[Request]) -> None:
+            scope.record.source[SCOPE_KEY] = scope
+            hook_head = (scope.span, scope.record.source) if response_hook_environ else (scope.span,)
+            scope.args = (*scope.args[:-1], _start_response(server, scope, scope.args[-1], hook_head))
+
+        server = Server(setup, describe, hook_at_start=hook_at_start, prepare=prepare, stream=_stream_body)
+        return traced(wrapped, setup, server.operation)
+
+    return advice
+
+
+def _url(environ: Environ) -> str:
+    try:
+        return request_uri(environ)
+    except KeyError:
+        return str(environ.get("PATH_INFO", ""))
+
+
+def _start_response(
+    server: Server, scope: Scope[Request], original: Callable[..., Any], hook_head: tuple[Any, ...]
+) -> Callable[..., Any]:
+    hook, span = server.response_hook, scope.span
+
+    def start_response(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+        try:
+            server.responded(span, status, headers)
+            propagator = get_global_response_propagator()
+            if propagator is not None:
+                propagator.inject(headers, setter=_response_setter)
+            if hook is not None:
+                hook(*hook_head, status, headers)
+        except Exception as error:
+            report("describing a WSGI response", error)
+        return original(status, headers, *exc_info)
+
+    return start_response
+
+
+class _ResponseSetter:
+    def set(self, carrier: list[tuple[str, str]], key: str, value: str) -> None:
+        carrier.append((key, value))
+
+
+_response_setter: Any = _ResponseSetter()
+
+
+def _stream_body(scope: Scope[Request], body: Any) -> Any:
+    """Keep the span open while a body is still to be made; answer None for one that is complete."""
+    if scope.record.complete or isinstance(body, (list, tuple)):
+        return None
+    stand_in = Body(scope, body)
+    file_wrapper = scope.record.source.get("wsgi.file_wrapper")
+    if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
+        # The server sends such a body by sendfile, if it recognises it: keep the object, and watch its closing.
+        stand_in.watch()
+        return body
+    return stand_in
+
+
+class Body:
+    """A response body on its way: the span is current while a chunk is made, and ends with the body."""
+
+    __slots__ = ("_chunks", "_closed", "_original", "_scope")
+
+    def __init__(self, scope: Scope[Request], body: Any) -> None:
+        self._scope = scope
+        self._original = body
+        self._chunks: Any = None
+        self._closed = False
+
+    def watch(self) -> None:
+        """Follow the body by its `close` alone, which leaves the object itself to the server."""
+        body: Any = self._original
+        close = body.close
+        body.close = self.close
+        self._original = _Closing(close)
+
+    def __iter__(self) -> Body:
+        return self
+
+    def __next__(self) -> Any:
+        token = attach(self._scope.context)
+        try:
+            if self._chunks is None:
+                self._chunks = iter(self._original)
+            return next(self._chunks)
+        except StopIteration:
+            if not hasattr(self._original, "close"):
+                self._end()
+            raise
+        except BaseException as error:
+            self._end(error)
+            raise
+        finally:
+            detach(token)
+
+    def close(self) -> None:
+        """Close the application's body (PEP 3333: the server calls this also when the client is gone)."""
+        close = getattr(self._original, "close", None)
+        token = attach(self._scope.context)
+        try:
+            if close is not None:
+                close()
+        except BaseException as error:
+            self._end(error)
+            raise
+        finally:
+            detach(token)
+        self._end()
+
+    def __del__(self) -> None:
+        self._end()
+
+    def _end(self, error: BaseException | None = None) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if error is not None:
+            self._scope.fail(error)
+        else:
+            self._scope.complete(self._original)
+
+
+class _Closing:
+    """An iterator of nothing that remembers how to close a file wrapper."""
+
+    def __init__(self, close: Callable[[], Any]) -> None:
+        self.close = close

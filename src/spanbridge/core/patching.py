@@ -1,0 +1,216 @@
+"""Where a library does the thing: patch rows, applied lazily after import, taken back to the identical objects."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from types import MethodType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+from packaging.requirements import Requirement
+from wrapt import register_post_import_hook
+
+from spanbridge.core.guard import report
+from spanbridge.core.status import PatchStatus, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from spanbridge.core.tracing import Setup
+
+Advice = Callable[[Any, "Setup"], Any]
+"""Given the original and what `instrument()` decided, an advice answers the replacement."""
+
+_MISSING = object()
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One patch point.
+
+    Args:
+        module: the module whose import it waits for; never imported by us.
+        target: `Class.method` or `function` within it. A method is patched only on the class that defines it. A
+            function is also replaced wherever else a module holds it (re-exports, earlier from-imports).
+        advice: makes the replacement.
+    """
+
+    module: str
+    target: str
+    advice: Advice
+
+    def __str__(self) -> str:
+        return f"{self.module}:{self.target}"
+
+
+@dataclass(frozen=True)
+class Library:
+    """What an integration instruments.
+
+    Args:
+        module: the top-level module whose presence decides; other modules of the patches may be missing.
+        requires: requirement strings, one per distribution that provides the module; none for the standard library.
+        tested: the newest version that the tests run.
+    """
+
+    module: str
+    requires: tuple[str, ...] = ()
+    tested: str = ""
+
+    def present(self) -> bool:
+        """Say whether the module can be imported, without importing it."""
+        if self.module in sys.modules:
+            return sys.modules[self.module] is not None
+        try:
+            return find_spec(self.module) is not None
+        except (ImportError, ValueError):
+            return False
+
+    def installed(self) -> tuple[Requirement | None, str]:
+        """Answer which requirement is installed and its version: (None, "") when no distribution says."""
+        for text in self.requires:
+            requirement = Requirement(text)
+            try:
+                return requirement, version(requirement.name)
+            except PackageNotFoundError:
+                continue
+        module = sys.modules.get(self.module)
+        found = getattr(module, "__version__", "")
+        first = Requirement(self.requires[0]) if self.requires and isinstance(found, str) and found else None
+        return first, found if isinstance(found, str) else ""
+
+    def too_old(self) -> str:
+        """Say why the installed version cannot be instrumented, or answer an empty string.
+
+        Newer is never too new: there are no upper caps. A version that cannot be read counts as usable.
+        """
+        requirement, found = self.installed()
+        if requirement is None or not found or requirement.specifier.contains(found, prereleases=True):
+            return ""
+        return f"{requirement} is required, {found} is installed"
+
+
+@dataclass(eq=False)
+class Applied:
+    """One replacement in place, and every holder it has to be taken out of again."""
+
+    holder: Any
+    name: str
+    original: Any
+    replacement: Any
+    aliases: list[tuple[ModuleType, str]] = field(default_factory=list)
+
+    def undo(self) -> None:
+        """Put the identical original back, except where somebody has since put another object."""
+        for holder, name in [(self.holder, self.name), *self.aliases]:
+            if vars(holder).get(name, _MISSING) is self.replacement:
+                setattr(holder, name, self.original)
+
+
+class Installation:
+    """The patches of one `instrument()` call, from waiting for import to taken back."""
+
+    def __init__(self, patches: Iterable[Patch], setup: Setup, refuse: Callable[[], str]) -> None:
+        self.setup = setup
+        self.refused = ""
+        self.states: dict[Patch, PatchStatus] = {
+            patch: PatchStatus(str(patch), State.WAITING, f"{patch.module} is not imported") for patch in patches
+        }
+        self._refuse = refuse
+        self._applied: list[Applied] = []
+        self._closed = False
+        for module in dict.fromkeys(patch.module for patch in self.states):
+            self._earlier = module in sys.modules
+            register_post_import_hook(self._imported, module)
+        self._earlier = False
+
+    def _imported(self, module: ModuleType) -> None:
+        """Apply the patches of `module`; total, for an exception here would break the application's import."""
+        if self._closed:
+            return
+        try:
+            self.refused = self.refused or self._refuse()
+            for patch in self.states:
+                if patch.module == module.__name__:
+                    self.states[patch] = self._apply(patch, module)
+        except Exception as error:
+            report(f"{self.setup.integration}: patching {module.__name__}", error)
+
+    def _apply(self, patch: Patch, module: ModuleType) -> PatchStatus:
+        if self.refused:
+            return PatchStatus(str(patch), State.TOO_OLD, self.refused)
+        try:
+            *path, name = patch.target.split(".")
+            holder: Any = module
+            for step in path:
+                holder = getattr(holder, step)
+            original = vars(holder)[name]
+        except (AttributeError, KeyError):
+            return PatchStatus(str(patch), State.ABSENT, "the library has no such attribute, or inherits it")
+        try:
+            replacement = _replace(original, patch.advice, self.setup)
+            setattr(holder, name, replacement)
+        except Exception as error:
+            report(f"{self.setup.integration}: patching {patch}", error)
+            return PatchStatus(str(patch), State.FAILED, f"{type(error).__name__}: {error}")
+        applied = Applied(holder, name, original, replacement)
+        if holder is module:
+            applied.aliases = list(_rebind(original, replacement, "" if self._earlier else module.__name__))
+        self._applied.append(applied)
+        return PatchStatus(str(patch), State.ACTIVE)
+
+    def close(self) -> None:
+        """Take all patches back; what cannot be taken back becomes a plain call."""
+        self._closed = True
+        self.setup.source.close()
+        while self._applied:
+            applied = self._applied.pop()
+            try:
+                applied.undo()
+            except Exception as error:
+                report(f"{self.setup.integration}: restoring {applied.name}", error)
+
+
+def _replace(original: Any, advice: Advice, setup: Setup) -> Any:
+    """Make the replacement, keeping the kind of descriptor that stands in the class."""
+    if isinstance(original, (staticmethod, classmethod)):
+        return type(original)(advice(original.__func__, setup))
+    return advice(original, setup)
+
+
+def _rebind(original: Any, replacement: Any, package: str) -> Iterator[tuple[ModuleType, str]]:
+    """Replace `original` wherever a loaded module of `package` (of any, if empty) holds it; yield the places."""
+    top = package.partition(".")[0]
+    for module in list(sys.modules.values()):
+        if not isinstance(module, ModuleType) or module.__name__.partition(".")[0] in {"spanbridge", "wrapt"}:
+            continue
+        if top and module.__name__.partition(".")[0] != top:
+            continue
+        for name, value in list(vars(module).items()):
+            if value is original:
+                setattr(module, name, replacement)
+                yield module, name
+
+
+def patch_object(target: Any, patches: Iterable[Patch], setup: Setup) -> int:
+    """Apply the rows for methods of `target`'s classes to this one object; answer how many fitted."""
+    count = 0
+    for patch in patches:
+        class_name, _, method = patch.target.rpartition(".")
+        for cls in type(target).__mro__:
+            if (cls.__module__, cls.__qualname__) == (patch.module, class_name) and method in vars(cls):
+                vars(target)[method] = MethodType(_replace(vars(cls)[method], patch.advice, setup), target)
+                count += 1
+    return count
+
+
+def unpatch_object(target: Any, patches: Iterable[Patch]) -> None:
+    """Take `patch_object` back."""
+    for patch in patches:
+        method = patch.target.rpartition(".")[2]
+        own = vars(target).get(method)
+        if isinstance(own, MethodType) and hasattr(own.__func__, "__wrapped__"):
+            del vars(target)[method]

@@ -1,0 +1,463 @@
+"""The engine: the only place where spans start and end.
+
+An `Operation` says what a kind of call is; `traced` compiles it with one function into a replacement, at instrument
+time, so that a call looks nothing up. Only our own lines are guarded: what the application raises or returns passes
+unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from inspect import iscoroutinefunction
+from types import AsyncGeneratorType, GeneratorType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from opentelemetry import trace
+from opentelemetry.context import (
+    _SUPPRESS_HTTP_INSTRUMENTATION_KEY,
+    _SUPPRESS_INSTRUMENTATION_KEY,
+    attach,
+    create_key,
+    detach,
+    get_current,
+    set_value,
+)
+from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
+from opentelemetry.trace import (
+    NoOpTracerProvider,
+    ProxyTracerProvider,
+    SpanKind,
+    Status,
+    StatusCode,
+    get_current_span,
+    set_span_in_context,
+)
+
+from spanbridge.core.guard import report
+from spanbridge.version import __version__
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span, Tracer, TracerProvider
+    from opentelemetry.util.types import AttributeValue
+
+    from spanbridge.core.semconv import Semconv
+
+R = TypeVar("R")
+Wrapped = Callable[..., Any]
+Attributes = Mapping[str, "AttributeValue"]
+
+# Layers, as bits: within an open span, a call of a covered layer makes no span of its own (the outermost layer wins).
+HTTP, DATABASE, MESSAGING, RPC = 1, 2, 4, 8
+
+_COVERED = create_key("spanbridge-covered-layers")
+# The plain key is what opentelemetry-instrumentation's own suppression sets besides its unique one.
+_SUPPRESS_PLAIN = "suppress_instrumentation"
+_NO_PROVIDER = (ProxyTracerProvider, NoOpTracerProvider)
+
+
+class TracerSource:
+    """The tracer of one `instrument()` call: None while there is no provider, and for good once closed."""
+
+    __slots__ = ("_closed", "_name", "_provider", "_schema_url", "tracer")
+
+    def __init__(self, name: str, schema_url: str, provider: TracerProvider | None = None) -> None:
+        self._name = name
+        self._schema_url = schema_url
+        self._provider = provider
+        self._closed = False
+        self.tracer: Tracer | None = None
+        self.resolve()
+
+    def resolve(self) -> Tracer | None:
+        """Take the tracer as soon as there is a provider that records (the application may set it late)."""
+        if self._closed:
+            return None
+        provider = self._provider or trace.get_tracer_provider()
+        if isinstance(provider, _NO_PROVIDER):
+            return None
+        self.tracer = trace.get_tracer(self._name, __version__, provider, schema_url=self._schema_url)
+        return self.tracer
+
+    def close(self) -> None:
+        """Make every replacement that cannot be taken back a plain call."""
+        self._closed = True
+        self.tracer = None
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What one `instrument()` call decided, for the advices to compile in.
+
+    Args:
+        integration: the entry point's name.
+        source: where the tracer comes from.
+        semconv: which names are written.
+        options: the values of the integration's declared options.
+    """
+
+    integration: str
+    source: TracerSource
+    semconv: Semconv
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[R]):
+    """A kind of call, as functions over the record that `describe` makes of one call.
+
+    Args:
+        kind: the span's kind.
+        describe: takes the call's own arguments and answers a record, or None for a call that is not to be traced.
+        name: the span's name.
+        attributes: the start attributes.
+        layer: the layer that the call belongs to (a bit, 0 for none).
+        covers: the layers that make no spans of their own within.
+        parent: the context that the span continues (servers and consumers); answers (context, kind).
+        inject: writes the span's context into the outgoing call.
+        opened: called once the span is open, if it records (request hooks).
+        prepare: called last, with the scope; may change `scope.args` and `scope.kwargs`, which the call then gets.
+        succeeded: describes the result on a span that records.
+        failed: describes the exception on a span that records, instead of `record_failure`.
+        stream: given (scope, result), answers a stand-in that ends the scope later, or None to end it now.
+        enrich: given (outer span, record), adds what an inner layer knows to the span of the outer one.
+    """
+
+    kind: SpanKind
+    describe: Callable[..., R | None]
+    name: Callable[[R], str]
+    attributes: Callable[[R], Attributes]
+    layer: int = 0
+    covers: int = 0
+    parent: Callable[[R, Context], tuple[Context, SpanKind]] | None = None
+    inject: Callable[[R, Context], None] | None = None
+    opened: Callable[[Span, R], None] | None = None
+    prepare: Callable[[Scope[R]], None] | None = None
+    succeeded: Callable[[Span, R, Any], None] | None = None
+    failed: Callable[[Span, R, BaseException], None] | None = None
+    stream: Callable[[Scope[R], Any], Any] | None = None
+    enrich: Callable[[Span, R], None] | None = None
+
+
+def record_failure(span: Span, error: BaseException, *, error_type: bool = True) -> None:
+    """Mark a span as failed by `error`: exception event, status, and `error.type`.
+
+    Cancellation and interpreter exits are no failures of the operation and leave the span unmarked.
+    https://opentelemetry.io/docs/specs/semconv/exceptions/exceptions-spans/
+    """
+    if not isinstance(error, Exception):
+        return
+    span.record_exception(error)
+    if error_type:
+        span.set_attribute(ERROR_TYPE, type(error).__qualname__)
+    span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+
+
+class Scope(Generic[R]):
+    """One open span, current until the call returns; ends exactly once."""
+
+    __slots__ = ("args", "context", "kwargs", "operation", "record", "site", "span", "token")
+
+    def __init__(self, operation: Operation[R], record: R, span: Span, context: Context, site: str) -> None:
+        self.operation = operation
+        self.record = record
+        self.span = span
+        self.context = context
+        self.site = site
+        self.args: tuple[Any, ...] = ()
+        self.kwargs: dict[str, Any] = {}
+        self.token: Any = attach(context)
+
+    def leave(self) -> None:
+        """Stop being current; the span stays open."""
+        token, self.token = self.token, None
+        if token is not None:
+            detach(token)
+
+    def finish(self, result: Any) -> Any:
+        """End the span after a call that returned `result`; answer what the application gets."""
+        stream = self.operation.stream
+        if stream is not None:
+            try:
+                stand_in = stream(self, result)
+            except Exception as error:
+                report(f"{self.site}: following the result", error)
+                stand_in = None
+            if stand_in is not None:
+                self.leave()
+                return stand_in
+        self.complete(result)
+        return result
+
+    def complete(self, result: Any) -> None:
+        """End the span after all of `result` is there."""
+        succeeded = self.operation.succeeded
+        try:
+            if succeeded is not None and self.span.is_recording():
+                succeeded(self.span, self.record, result)
+        except Exception as error:
+            report(f"{self.site}: describing the result", error)
+        self.end()
+
+    def fail(self, error: BaseException) -> None:
+        """End the span after a call that raised `error`."""
+        try:
+            if self.span.is_recording():
+                failed = self.operation.failed
+                if failed is None:
+                    record_failure(self.span, error)
+                else:
+                    failed(self.span, self.record, error)
+        except Exception as fault:
+            report(f"{self.site}: describing the exception", fault)
+        self.end()
+
+    def end(self) -> None:
+        """End the span; what a processor raises stays here."""
+        self.leave()
+        try:
+            self.span.end()
+        except Exception as error:
+            report(f"{self.site}: ending the span", error)
+
+    # A result that goes on after the call: attached step by step, never across a yield.
+
+    def carry_on(self, result: Any) -> Any:
+        """Answer `result`, or a stand-in that keeps the span open until what was returned is done."""
+        kind = type(result)
+        if kind is GeneratorType:
+            self.leave()
+            return _steps(self, result)
+        if kind is AsyncGeneratorType:
+            self.leave()
+            return _async_steps(self, result)
+        if hasattr(kind, "__await__"):
+            self.leave()
+            if hasattr(kind, "add_done_callback"):
+                result.add_done_callback(self._done)
+                return result
+            return _awaited(self, result)
+        return self.finish(result)
+
+    def _done(self, future: Any) -> None:
+        if future.cancelled():
+            self.end()
+        elif (error := future.exception()) is not None:
+            self.fail(error)
+        else:
+            self.finish(future.result())
+
+
+async def _awaited(scope: Scope[Any], awaitable: Any) -> Any:
+    scope.token = attach(scope.context)
+    try:
+        result = await awaitable
+    except BaseException as error:
+        scope.fail(error)
+        raise
+    return scope.finish(result)
+
+
+def _steps(scope: Scope[Any], generator: Any) -> Any:
+    sent, step = None, generator.send
+    try:
+        while True:
+            token = attach(scope.context)
+            try:
+                item = step(sent)
+            except StopIteration as stop:
+                return stop.value
+            except BaseException as error:
+                scope.fail(error)
+                raise
+            finally:
+                detach(token)
+            try:
+                sent, step = (yield item), generator.send
+            except GeneratorExit:
+                generator.close()
+                raise
+            except BaseException as error:
+                sent, step = error, generator.throw
+    finally:
+        scope.end()
+
+
+async def _async_steps(scope: Scope[Any], generator: Any) -> Any:
+    sent, step = None, generator.asend
+    try:
+        while True:
+            token = attach(scope.context)
+            try:
+                item = await step(sent)
+            except StopAsyncIteration:
+                return
+            except BaseException as error:
+                scope.fail(error)
+                raise
+            finally:
+                detach(token)
+            try:
+                sent, step = (yield item), generator.asend
+            except GeneratorExit:
+                await generator.aclose()
+                raise
+            except BaseException as error:
+                sent, step = error, generator.athrow
+    finally:
+        scope.end()
+
+
+def opener(setup: Setup, operation: Operation[R], site: str) -> Callable[..., Scope[R] | None]:
+    """Compile the function that opens a span for a call, or answers None when the call goes straight through.
+
+    Args:
+        setup: what the `instrument()` call decided.
+        operation: the kind of call.
+        site: names the patch point in reports.
+    """
+    source = setup.source
+    describe, name_of, attributes_of = operation.describe, operation.name, operation.attributes
+    kind, layer, parent_of = operation.kind, operation.layer, operation.parent
+    inject, opened, prepare, enrich = operation.inject, operation.opened, operation.prepare, operation.enrich
+    # A span that covers nothing (servers, consumers, internal work) reopens every layer.
+    covers = operation.covers | layer
+    suppressing: tuple[str, ...] = (_SUPPRESS_INSTRUMENTATION_KEY, _SUPPRESS_PLAIN)
+    if layer & HTTP or operation.kind is SpanKind.SERVER:
+        suppressing += (_SUPPRESS_HTTP_INSTRUMENTATION_KEY,)
+
+    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scope[R] | None:
+        tracer = source.tracer
+        if tracer is None and (tracer := source.resolve()) is None:
+            return None
+        context = get_current()
+        for key in suppressing:
+            if context.get(key):
+                return None
+        try:
+            outer: Any = context.get(_COVERED)
+            if outer is not None and outer[0] & layer:
+                if enrich is not None and (record := describe(*args, **kwargs)) is not None:
+                    enrich(outer[1], record)
+                return None
+            record = describe(*args, **kwargs)
+            if record is None:
+                return None
+            span_kind = kind
+            if parent_of is not None:
+                context, span_kind = parent_of(record, context)
+            parent = get_current_span(context)
+            # Beneath a span that is not sampled nothing is, unless the sampler says otherwise: compute no attribute yet.
+            unsampled = not parent.is_recording() and _is_local(parent)
+            span = tracer.start_span(
+                name_of(record), context, span_kind, None if unsampled else attributes_of(record)  # type: ignore[arg-type]
+            )
+            inside = set_span_in_context(span, context)
+            if outer is not None or covers:
+                inside = set_value(_COVERED, (covers, span), inside)
+        except Exception as error:
+            report(f"{site}: starting the span", error)
+            return None
+        try:
+            if inject is not None:
+                inject(record, inside)
+            if span.is_recording():
+                if unsampled:
+                    span.set_attributes(attributes_of(record))
+                if opened is not None:
+                    opened(span, record)
+        except Exception as error:
+            report(f"{site}: describing the call", error)
+        scope = Scope(operation, record, span, inside, site)
+        scope.args, scope.kwargs = args, kwargs
+        if prepare is not None:
+            try:
+                prepare(scope)
+            except Exception as error:
+                report(f"{site}: preparing the call", error)
+        return scope
+
+    return begin
+
+
+def _is_local(span: Span) -> bool:
+    context = span.get_span_context()
+    return context.is_valid and not context.is_remote
+
+
+def traced(wrapped: Wrapped, setup: Setup, operation: Operation[Any]) -> Wrapped:
+    """Return a replacement of `wrapped` that makes one span per call; of the same flavour (plain or `async def`)."""
+    begin = opener(setup, operation, _site(setup, wrapped))
+
+    if iscoroutinefunction(wrapped):
+
+        @wraps(wrapped)
+        async def call_async(*args: Any, **kwargs: Any) -> Any:
+            scope = begin(args, kwargs)
+            if scope is None:
+                return await wrapped(*args, **kwargs)
+            try:
+                result = await wrapped(*scope.args, **scope.kwargs)
+            except BaseException as error:
+                scope.fail(error)
+                raise
+            return scope.finish(result)
+
+        return call_async
+
+    @wraps(wrapped)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        scope = begin(args, kwargs)
+        if scope is None:
+            return wrapped(*args, **kwargs)
+        try:
+            result = wrapped(*scope.args, **scope.kwargs)
+        except BaseException as error:
+            scope.fail(error)
+            raise
+        return scope.carry_on(result)
+
+    return call
+
+
+def observed(
+    wrapped: Wrapped,
+    setup: Setup,
+    *,
+    before: Callable[..., None] | None = None,
+    after: Callable[..., None] | None = None,
+) -> Wrapped:
+    """Return a replacement of `wrapped` that looks on, without a span of its own.
+
+    Args:
+        wrapped: the original.
+        setup: what the `instrument()` call decided.
+        before: called with the arguments before the call.
+        after: called with (result, *arguments) after a call that returned.
+    """
+    source, site = setup.source, _site(setup, wrapped)
+
+    def look(function: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+        try:
+            function(*args, **kwargs)
+        except Exception as error:
+            report(site, error)
+
+    @wraps(wrapped)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if source.tracer is None:
+            return wrapped(*args, **kwargs)
+        if before is not None:
+            look(before, *args, **kwargs)
+        result = wrapped(*args, **kwargs)
+        if after is not None:
+            look(after, result, *args, **kwargs)
+        return result
+
+    return call
+
+
+def _site(setup: Setup, wrapped: Wrapped) -> str:
+    return f"{setup.integration}: {getattr(wrapped, '__qualname__', type(wrapped).__qualname__)}"
