@@ -61,19 +61,19 @@ _NO_PROVIDER = (ProxyTracerProvider, NoOpTracerProvider)
 class TracerSource:
     """The tracer of one `instrument()` call: None while there is no provider, and for good once closed."""
 
-    __slots__ = ("_closed", "_name", "_provider", "_schema_url", "tracer")
+    __slots__ = ("_name", "_provider", "_schema_url", "closed", "tracer")
 
     def __init__(self, name: str, schema_url: str, provider: TracerProvider | None = None) -> None:
         self._name = name
         self._schema_url = schema_url
         self._provider = provider
-        self._closed = False
+        self.closed = False
         self.tracer: Tracer | None = None
         self.resolve()
 
     def resolve(self) -> Tracer | None:
         """Take the tracer as soon as there is a provider that records (the application may set it late)."""
-        if self._closed:
+        if self.closed:
             return None
         provider = self._provider or trace.get_tracer_provider()
         if isinstance(provider, _NO_PROVIDER):
@@ -83,7 +83,7 @@ class TracerSource:
 
     def close(self) -> None:
         """Make every replacement that cannot be taken back a plain call."""
-        self._closed = True
+        self.closed = True
         self.tracer = None
 
 

@@ -1,0 +1,123 @@
+"""sqlite3: one CLIENT span per statement, commit and rollback, through cursors and through connections.
+
+Connections and cursors become subclasses of the classes that the application asked for. Not traced: fetching, `backup`,
+`iterdump`, blobs, the commit at the end of a `with` block, which is C, and connections made by calling their class.
+"""
+
+from __future__ import annotations
+
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from spanbridge.conventions import database
+from spanbridge.conventions.database import Query, Target, text_of
+from spanbridge.core.instrumentor import Instrumentor
+from spanbridge.core.patching import Library, Patch
+from spanbridge.version import __version__ as __version__
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Mapping
+
+    from opentelemetry.trace import TracerProvider
+
+    from spanbridge.core.tracing import Operation, Setup, Wrapped
+
+_TARGET = Target("sqlite")
+
+
+def _cursor(value: Any) -> Any:
+    """A connection's own `execute` has no cursor yet to tell the row count."""
+    return value if hasattr(value, "rowcount") else None
+
+
+def _execute(cursor: Any, sql: Any, parameters: Any = None, /) -> Query:
+    return Query(_TARGET, text_of(sql), parameters=parameters, cursor=_cursor(cursor))
+
+
+def _executemany(cursor: Any, sql: Any, parameters: Any, /) -> Query:
+    size = len(parameters) if isinstance(parameters, (list, tuple)) else 0
+    return Query(_TARGET, text_of(sql), batch=size, parameters=parameters, cursor=_cursor(cursor))
+
+
+def _executescript(cursor: Any, script: Any, /) -> Query:
+    return Query(_TARGET, text_of(script), cursor=_cursor(cursor))
+
+
+def _verb(verb: str) -> Callable[..., Query]:
+    return lambda connection, /: Query(_TARGET, verb=verb)
+
+
+def _operations(setup: Setup) -> tuple[Mapping[str, Operation[Query]], Mapping[str, Operation[Query]]]:
+    """Say which methods run what: (of cursors, of connections besides)."""
+    statements = {"execute": _execute, "executemany": _executemany, "executescript": _executescript}
+    cursors = {name: database.operation(setup, describe) for name, describe in statements.items()}
+    # contrib traces no transactions; ddtrace, whose dashboards ours are to fill, does.
+    endings = () if setup.semconv.contrib else ("commit", "rollback")
+    return cursors, {name: database.operation(setup, _verb(name.upper())) for name in endings}
+
+
+# The position of `factory` in sqlite3.connect, for those who pass it so.
+_FACTORY = 5
+
+
+def _connecting(wrapped: Wrapped, setup: Setup) -> Wrapped:
+    from sqlite3 import Connection, Cursor
+
+    cursor_operations, endings = _operations(setup)
+    cursors = database.Subclasses(Cursor, setup, cursor_operations)
+
+    def cursor(self: Connection, factory: Any = Cursor) -> Any:
+        return Connection.cursor(self, _traced(factory, cursors))
+
+    connections = database.Subclasses(Connection, setup, {**cursor_operations, **endings}, {"cursor": cursor})
+    source = setup.source
+
+    @wraps(wrapped)
+    def connect(*args: Any, **kwargs: Any) -> Any:
+        if source.closed:
+            return wrapped(*args, **kwargs)
+        if len(args) > _FACTORY:
+            args = (*args[:_FACTORY], _traced(args[_FACTORY], connections), *args[_FACTORY + 1 :])
+        else:
+            kwargs["factory"] = _traced(kwargs.get("factory", Connection), connections)
+        return wrapped(*args, **kwargs)
+
+    return connect
+
+
+def _traced(factory: Any, subclasses: database.Subclasses) -> Any:
+    """Answer the traced version of a class; a factory that is no class makes what it makes."""
+    return subclasses.of(factory) if isinstance(factory, type) else factory
+
+
+class SQLite3Instrumentor(Instrumentor):
+    """Traces connections made by `sqlite3.connect`, whoever holds that function."""
+
+    library = Library("sqlite3")
+    patches = (Patch("sqlite3.dbapi2", "connect", _connecting),)
+
+    @staticmethod
+    def instrument_connection(
+        connection: sqlite3.Connection, tracer_provider: TracerProvider | None = None
+    ) -> sqlite3.Connection:
+        """Trace this one connection, made before; answers a proxy, for its class is C and fixed.
+
+        Args:
+            connection: the connection.
+            tracer_provider: instead of the global one.
+        """
+        from spanbridge.instrumentors import dbapi
+
+        traced: sqlite3.Connection = dbapi.instrument_connection(
+            __name__, connection, "sqlite", {}, version=__version__, tracer_provider=tracer_provider
+        )
+        return traced
+
+    @staticmethod
+    def uninstrument_connection(connection: sqlite3.Connection) -> sqlite3.Connection:
+        """Answer the connection as it is without us: a proxy's original, a traced one switched off."""
+        from spanbridge.instrumentors import dbapi
+
+        plain: sqlite3.Connection = dbapi.uninstrument_connection(connection)
+        return plain

@@ -1,0 +1,259 @@
+"""SQL databases: one CLIENT span per statement, commit or rollback, with the literals taken out.
+
+Drivers say where a connection leads (`Target`, made once per connection) and which of their methods run what.
+https://opentelemetry.io/docs/specs/semconv/database/database-spans/
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.trace import SpanKind
+
+from spanbridge.conventions.sql import dialect_of, operation_name, sanitize
+from spanbridge.core.semconv import Semconv, pick
+from spanbridge.core.tracing import DATABASE, HTTP, Operation, record_failure, traced
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from opentelemetry.trace import Span
+
+    from spanbridge.core.tracing import Setup
+
+_OLD = (("db.system", "system"), ("db.name", "namespace"), ("db.user", "user"))
+_STABLE = (("db.system.name", "system"), ("db.namespace", "namespace"))
+_OLD_PEER = (("net.peer.name", "host"), ("net.peer.port", "port"))
+_STABLE_PEER = (("server.address", "host"), ("server.port", "port"))
+
+
+class Target:
+    """Where a connection leads; fields that the driver does not tell are None.
+
+    Args:
+        system: the `db.system.name`, such as `postgresql`.
+        namespace: the database.
+        user: who is logged in.
+        host: the server's address.
+        port: the server's port.
+    """
+
+    __slots__ = ("_rendered", "host", "namespace", "port", "system", "user")
+
+    def __init__(
+        self,
+        system: str,
+        namespace: str | None = None,
+        user: str | None = None,
+        host: str | None = None,
+        port: int | None = None,
+    ) -> None:
+        self.system = system
+        self.namespace = namespace
+        self.user = user
+        self.host = host
+        self.port = port
+        self._rendered: tuple[Semconv, dict[str, Any]] | None = None
+
+    def attributes(self, semconv: Semconv) -> dict[str, Any]:
+        """Render the part of the attributes that all spans of the connection share; kept for the next call."""
+        if self._rendered is None or self._rendered[0] is not semconv:
+            rows = _rows(semconv)
+            values = {key: value for key, field in rows if (value := getattr(self, field)) is not None and value != ""}
+            self._rendered = (semconv, values)
+        return self._rendered[1]
+
+
+def _rows(semconv: Semconv) -> tuple[tuple[str, str], ...]:
+    # contrib moves the peer's names with the HTTP signal, not with the database's.
+    peer = semconv.http if semconv.contrib else semconv.database
+    rows: tuple[tuple[str, str], ...] = pick(semconv.database, _OLD, _STABLE)
+    rows += (_OLD_PEER if peer.old else ()) + (_STABLE_PEER if peer.stable else ())
+    return rows
+
+
+class Query:
+    """One statement on its way.
+
+    Args:
+        target: where it goes.
+        statement: the text as the application wrote it; "" when there is none.
+        verb: the `db.operation.name`, found in the statement when not given.
+        batch: how many sets of parameters, None for a single execution.
+        parameters: what the statement is filled with; leaves the process only if `capture_parameters` asks for it.
+        cursor: the driver's cursor, asked for its row count afterwards.
+    """
+
+    __slots__ = ("batch", "cursor", "parameters", "statement", "target", "verb")
+
+    def __init__(
+        self,
+        target: Target,
+        statement: str = "",
+        *,
+        verb: str | None = None,
+        batch: int | None = None,
+        parameters: Any = None,
+        cursor: Any = None,
+    ) -> None:
+        self.target = target
+        self.statement = statement
+        self.verb = verb
+        self.batch = batch
+        self.parameters = parameters
+        self.cursor = cursor
+
+
+def text_of(statement: Any, connection: Any = None) -> str:
+    """Answer a statement as text: str, bytes, a psycopg `Composable`, a template string; "" for anything else."""
+    if isinstance(statement, str):
+        return statement
+    if isinstance(statement, (bytes, bytearray)):
+        return statement.decode("utf-8", "replace")
+    if hasattr(statement, "as_string"):
+        return str(statement.as_string(connection))
+    if hasattr(statement, "interpolations") and hasattr(statement, "strings"):
+        names = [f"{{{part.expression}}}" for part in statement.interpolations] + [""]
+        return "".join(literal + name for literal, name in zip(statement.strings, names, strict=True))
+    return ""
+
+
+def first_word(statement: str) -> str:
+    """Answer the first word after a leading comment, as contrib names spans."""
+    if statement.startswith("/*"):
+        statement = statement.partition("*/")[2]
+    words = statement.split(None, 1)
+    return words[0] if words else ""
+
+
+def operation(
+    setup: Setup, describe: Callable[..., Query | None], *, prepare: Callable[..., None] | None = None
+) -> Operation[Query]:
+    """Compile the kind of call that `describe` describes.
+
+    Args:
+        setup: what the `instrument()` call decided.
+        describe: takes the call's arguments, answers the query.
+        prepare: called with the open scope (commenters).
+    """
+    semconv = setup.semconv
+    contrib = semconv.contrib
+    text_keys = pick(semconv.database, ("db.statement",), ("db.query.text",))
+    captures = bool(setup.options.get("capture_parameters"))
+
+    def name(query: Query) -> str:
+        if contrib:
+            target = query.target
+            fallback = target.namespace or (f"{target.system}.{target.namespace}" if target.namespace else target.system)
+            return first_word(query.statement) or query.verb or fallback
+        if query.verb is None:
+            query.verb = operation_name(query.statement)
+        return query.verb or query.target.namespace or query.target.system
+
+    @lru_cache(maxsize=512)
+    def static(target: Target, statement: str, verb: str | None) -> dict[str, Any]:
+        """Whatever depends on connection and statement alone is made once; never on parameters."""
+        attributes = dict(target.attributes(semconv))
+        shown = statement if contrib else sanitize(statement, dialect_of(target.system))
+        if shown or contrib:
+            attributes.update(dict.fromkeys(text_keys, shown))
+        if verb and not contrib:
+            attributes["db.operation.name"] = verb
+        return attributes
+
+    def attributes(query: Query) -> dict[str, Any]:
+        rendered = static(query.target, query.statement, query.verb)
+        if query.batch is None and not captures:
+            return rendered
+        rendered = dict(rendered)
+        if query.batch is not None and not contrib:
+            rendered["db.operation.batch.size"] = query.batch
+        if captures and query.parameters is not None:
+            rendered["db.statement.parameters"] = str(query.parameters)
+        return rendered
+
+    def succeeded(span: Span, query: Query, result: Any) -> None:
+        rows = getattr(query.cursor, "rowcount", None)
+        if type(rows) is int and rows >= 0:
+            span.set_attribute("db.response.returned_rows", rows)
+
+    def failed(span: Span, query: Query, error: BaseException) -> None:
+        record_failure(span, error, error_type=semconv.database.stable and not contrib)
+        code = status_code(error)
+        if code and not contrib:
+            span.set_attribute("db.response.status_code", code)
+
+    return Operation(
+        SpanKind.CLIENT,
+        describe,
+        name,
+        attributes,
+        layer=DATABASE,
+        covers=DATABASE | HTTP,
+        prepare=prepare,
+        succeeded=None if contrib else succeeded,
+        failed=failed,
+        enrich=_enrich,
+    )
+
+
+def _enrich(outer: Span, query: Query) -> None:
+    """Tell the outer layer's span where its statement went, unless it knows."""
+    known = getattr(outer, "attributes", None) or {}
+    for key, value in (("server.address", query.target.host), ("server.port", query.target.port)):
+        if value is not None and key not in known:
+            outer.set_attribute(key, value)
+
+
+# Where drivers keep the database's own code: SQLSTATE, or the vendor's number.
+_CODE_FIELDS = ("sqlstate", "pgcode", "sqlite_errorname", "errno")
+
+
+def status_code(error: BaseException) -> str:
+    """Answer the database's own code of an error (`db.response.status_code`), or an empty string."""
+    for field in _CODE_FIELDS:
+        code = getattr(error, field, None)
+        if isinstance(code, (str, int)) and code != "":
+            return str(code)
+    return ""
+
+
+# Drivers whose classes are C: traced subclasses, of whatever class the user has chosen.
+
+
+class Subclasses:
+    """Makes, and remembers, traced versions of the classes of one driver.
+
+    A user's class is joined with a traced version of the driver's own (`root`), which comes after it in the method
+    resolution order: whatever it overrides, it reaches the driver through us.
+
+    Args:
+        root: the driver's class.
+        setup: what the `instrument()` call decided.
+        methods: which operation each method is.
+        members: further attributes.
+    """
+
+    def __init__(
+        self, root: type, setup: Setup, methods: Mapping[str, Operation[Any]], members: Mapping[str, Any] | None = None
+    ) -> None:
+        traced_methods = {
+            name: traced(getattr(root, name), setup, kind) for name, kind in methods.items() if hasattr(root, name)
+        }
+        self.root = root
+        self.traced_root = _alike(root, (root,), {**traced_methods, **(members or {})})
+        self.of = lru_cache(maxsize=128)(self._make)
+
+    def _make(self, base: type) -> type:
+        """Answer the traced version of `base`; a class that is no `root`, or one already, as it is."""
+        if base is self.root:
+            return self.traced_root
+        if not issubclass(base, self.root) or issubclass(base, self.traced_root):
+            return base
+        return _alike(base, (base, self.traced_root), {})
+
+
+def _alike(model: type, bases: tuple[type, ...], namespace: Mapping[str, Any]) -> type:
+    names = {"__module__": model.__module__, "__qualname__": model.__qualname__, "__doc__": model.__doc__}
+    return type(model)(model.__name__, bases, {**names, **namespace})
