@@ -58,8 +58,11 @@ def _configure(auto_version: str | None) -> None:
     _set_propagators(settings)
     if from_environment(["OTEL_SDK_DISABLED"], boolean, default=False):
         return
+    names = _exporter_names("TRACES") if environ.get("OTEL_TRACES_EXPORTER") else [_DATADOG]
+    if names == [_DATADOG] and settings is not None and not settings.trace_enabled:
+        return
     resource = _resource(settings, auto_version)
-    _set_provider(settings, resource)
+    _set_provider(names, settings, resource)
     if any(_exporter_names(signal) for signal in ("METRICS", "LOGS")):
         _set_up_metrics_and_logs(resource)
 
@@ -87,7 +90,7 @@ def _set_propagators(settings: Settings | None) -> None:
         report("the Datadog propagator", error)
 
 
-def _set_provider(settings: Settings | None, resource: Resource) -> None:
+def _set_provider(names: list[str], settings: Settings | None, resource: Resource) -> None:
     from opentelemetry import trace
     from opentelemetry.sdk.trace import TracerProvider
 
@@ -96,7 +99,6 @@ def _set_provider(settings: Settings | None, resource: Resource) -> None:
             "the application has set a TracerProvider before spanbridge; it is kept, and spanbridge adds none"
         )
         return
-    names = _exporter_names("TRACES") if environ.get("OTEL_TRACES_EXPORTER") else [_DATADOG]
     provider = TracerProvider(
         sampler=_sampler(settings, to_datadog=_DATADOG in names),
         id_generator=_id_generator(),

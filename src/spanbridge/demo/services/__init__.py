@@ -1,0 +1,1 @@
+"""The demo's services; each runs as a program of its own."""
