@@ -234,7 +234,7 @@ def _redis(port: int, folder: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _process(command: list[str], log: Path, variables: dict[str, str]) -> Iterator[None]:
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=variables)
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=variables, cwd=log.parent)
         try:
             yield
         finally:

@@ -1,0 +1,253 @@
+"""Plain, contrib, ddtrace and spanbridge measured in turn in one run, against the budgets of DESIGN section 8.
+
+`python -m tests.benchmarks [--cache DIR] [--rounds N] [--check]`; exit 1 on a missed budget only with `--check`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, NamedTuple
+
+from tests.environments import clean_variables, environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_WORKER = Path(__file__).parent.resolve() / "worker.py"
+_ELSEWHERE = _WORKER.parent  # in the tree itself, its metadata would be found as an installed distribution
+_LIBRARIES = ("flask", "requests", "redis")
+_SDK = ("opentelemetry-sdk", "opentelemetry-instrumentation", "opentelemetry-exporter-otlp-proto-common")
+_CONTRIB = tuple(f"opentelemetry-instrumentation-{library}" for library in ("flask", "requests", "redis", "sqlite3"))
+_OPERATIONS = ("flask", "requests", "sqlite3", "redis")
+# Which environment a variant runs in. Plain runs where spanbridge is installed, with nothing switched on.
+_VARIANTS = {
+    "plain": "spanbridge",
+    "contrib": "contrib",
+    "contrib_idle": "contrib",
+    "ddtrace": "ddtrace",
+    "spanbridge": "spanbridge",
+    "spanbridge_datadog": "spanbridge",
+    "spanbridge_idle": "spanbridge",
+}
+_NOT_IMPORTED = ("ssl", "urllib3", "requests", "asyncio")
+_STARTED = f"import sys; print(*[name for name in {_NOT_IMPORTED} if name in sys.modules])"
+_NO_EXPORT = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
+
+Figures = dict[str, dict[str, float]]
+
+
+class Budget(NamedTuple):
+    """One row of DESIGN section 8 as a figure of this run and the most it may be."""
+
+    what: str
+    figure: float
+    limit: float
+    unit: str = "us"
+
+    @property
+    def held(self) -> bool:
+        """Whether the figure is at or below its limit."""
+        return self.figure <= self.limit
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="four tracers in turn, one table")
+    parser.add_argument("--cache", type=Path, default=Path(".nox", "bench"), help="where the environments live")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each variant is measured (the median counts)")
+    parser.add_argument("--check", action="store_true", help="exit 1 when a budget is missed")
+    parser.add_argument("--only", default=",".join(_VARIANTS), help="variants, comma separated (no budgets then)")
+    arguments = parser.parse_args()
+    variants = arguments.only.split(",")
+    pythons = {
+        "contrib": environment(arguments.cache / "contrib", *_SDK, *_CONTRIB, *_LIBRARIES),
+        "ddtrace": environment(arguments.cache / "ddtrace", "ddtrace==4.16.0", *_LIBRARIES),
+        "bare": environment(arguments.cache / "bare", "opentelemetry-sdk", "opentelemetry-instrumentation"),
+        "spanbridge": environment(arguments.cache / "spanbridge", *_SDK, "msgspec", *_LIBRARIES, with_spanbridge=True),
+    }
+    with _Receiver() as receiver:
+        figures = _rounds(pythons, variants, arguments.rounds, receiver)
+        started, imported = _start_up(pythons, receiver)
+    _print_operations(figures)
+    _print_others(figures, started, imported)
+    if set(variants) != set(_VARIANTS):
+        return 0
+    budgets = list(_budgets(figures, started, imported))
+    print("\nbudgets (DESIGN section 8)")
+    for budget in budgets:
+        verdict = "PASS" if budget.held else "MISS"
+        print(f"  {verdict}  {budget.what}: {budget.figure:.1f} {budget.unit}, at most {budget.limit:.1f}")
+    return 1 if arguments.check and not all(budget.held for budget in budgets) else 0
+
+
+def _rounds(pythons: dict[str, Path], variants: list[str], rounds: int, receiver: str) -> Figures:
+    """Run every variant once a round, and return the median of the rounds for each figure."""
+    collected: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    versions: dict[str, dict[str, str]] = {}
+    for number in range(rounds):
+        for variant in variants:
+            if sys.stderr.isatty():
+                print(f"\rround {number + 1} of {rounds}: {variant:20}", end="", file=sys.stderr, flush=True)
+            command = [str(pythons[_VARIANTS[variant]]), str(_WORKER), variant]
+            done = subprocess.run(
+                command, env=_variables(receiver), cwd=_ELSEWHERE, capture_output=True, text=True, check=False
+            )
+            if done.returncode:
+                sys.exit(f"\n{variant} failed:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
+            result = json.loads(done.stdout.splitlines()[-1])
+            versions[variant] = result["versions"]
+            for name, figure in result["figures"].items():
+                collected[variant][name].append(figure)
+    if sys.stderr.isatty():
+        print(f"\r{'':40}\r", end="", file=sys.stderr)
+    if len({json.dumps(one, sort_keys=True) for one in versions.values()}) > 1:
+        print(f"note: the environments hold different versions: {versions}")
+    return {variant: {name: median(each) for name, each in named.items()} for variant, named in collected.items()}
+
+
+def _start_up(pythons: dict[str, Path], receiver: str) -> tuple[dict[str, float], list[str]]:
+    """Return milliseconds until the program's first line, and what of the forbidden modules spanbridge imported."""
+    off = {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "*", **_NO_EXPORT}
+    launchers = {
+        "python": (pythons["bare"], (), {}),
+        "bare launcher": (pythons["bare"], ("opentelemetry-instrument",), off),
+        "contrib": (pythons["contrib"], ("opentelemetry-instrument",), _NO_EXPORT),
+        "ddtrace": (pythons["ddtrace"], ("ddtrace-run",), {}),
+        "spanbridge": (pythons["spanbridge"], ("opentelemetry-instrument",), {}),
+    }
+    spent: dict[str, list[float]] = defaultdict(list)
+    modules: dict[str, list[str]] = {}
+    for _ in range(8):
+        for name, (python, wrapper, settings) in launchers.items():
+            command = [*(str(python.parent / program) for program in wrapper), str(python), "-c", _STARTED]
+            start = time.perf_counter()
+            variables = {**_variables(receiver), **settings}
+            done = subprocess.run(command, env=variables, cwd=_ELSEWHERE, capture_output=True, text=True, check=True)
+            spent[name].append((time.perf_counter() - start) * 1000)
+            modules[name] = done.stdout.split()
+    imported = [module for module in modules["spanbridge"] if module not in modules["bare launcher"]]
+    return {name: min(each) for name, each in spent.items()}, imported
+
+
+def _variables(receiver: str) -> dict[str, str]:
+    return clean_variables(
+        DD_SERVICE="bench",
+        DD_TRACE_AGENT_URL=receiver,
+        DD_INSTRUMENTATION_TELEMETRY_ENABLED="false",
+        DD_REMOTE_CONFIGURATION_ENABLED="false",
+        PYTHONDONTWRITEBYTECODE="",
+    )
+
+
+def _added(figures: Figures, variant: str, operation: str) -> float:
+    return figures[variant][operation] - figures["plain"][operation]
+
+
+def _print_operations(figures: Figures) -> None:
+    if "plain" not in figures:
+        return
+    plain = figures["plain"]
+    print("microseconds that a tracer adds to an operation (lower quartile of the batches, median of the rounds)\n")
+    _print_row("", _OPERATIONS)
+    _print_row("plain, total", [plain[name] for name in _OPERATIONS])
+    for variant, named in figures.items():
+        if variant != "plain":
+            _print_row(variant, [named[name] - plain[name] for name in _OPERATIONS])
+            _print_row(
+                "  mean, with its threads", [named[f"{name}, mean"] - plain[f"{name}, mean"] for name in _OPERATIONS]
+            )
+        if f"by hand {_OPERATIONS[0]}" in named:
+            _print_row("  suppressed", [named[f"suppressed {name}"] - plain[name] for name in _OPERATIONS])
+            _print_row("  its spans by hand", [named[f"by hand {name}"] for name in _OPERATIONS])
+
+
+def _print_row(title: str, cells: Sequence[float | str]) -> None:
+    print(f"{title:26}" + "".join(f"{cell:>12}" if isinstance(cell, str) else f"{cell:12.1f}" for cell in cells))
+
+
+def _print_others(figures: Figures, started: dict[str, float], imported: list[str]) -> None:
+    print()
+    for named in figures.values():
+        for name, figure in named.items():
+            if name.startswith("encoding") or name == "nine attributes":
+                print(f"{name:38}{figure:8.1f} us per span")
+    print()
+    for name, milliseconds in started.items():
+        print(f"{'start-up, ' + name:38}{milliseconds:8.0f} ms")
+    print(
+        f"of {', '.join(_NOT_IMPORTED)} spanbridge imports (and the bare launcher not): {', '.join(imported) or 'none'}"
+    )
+
+
+def _budgets(figures: Figures, started: dict[str, float], imported: list[str]) -> Iterator[Budget]:
+    ours = figures["spanbridge"]
+    for operation in _OPERATIONS:
+        added = _added(figures, "spanbridge", operation)
+        peer = min(_added(figures, "contrib", operation), _added(figures, "ddtrace", operation))
+        parts = 3 if operation == "flask" else 2
+        yield Budget(f"{operation}: added, 1.3 x the same span by hand", added, 1.3 * ours[f"by hand {operation}"])
+        yield Budget(f"{operation}: added, 1/{parts} of the cheaper peer", added, peer / parts)
+    for operation in _OPERATIONS:
+        yield Budget(f"{operation}: added without a provider", _added(figures, "spanbridge_idle", operation), 2.0)
+        yield Budget(
+            f"{operation}: added when suppressed", ours[f"suppressed {operation}"] - figures["plain"][operation], 2.0
+        )
+    encoding = ours["encoding spanbridge"]
+    yield Budget("mapping + encoding a span, 1/8 of OTLP/protobuf", encoding, ours["encoding otlp"] / 8)
+    yield Budget(
+        "mapping + encoding, ddtrace for the same operations",
+        encoding,
+        figures["ddtrace"]["encoding ddtrace, per operation"],
+    )
+    added = started["spanbridge"] - started["bare launcher"]
+    yield Budget("start-up added to the bare launcher", added, 150.0, "ms")
+    yield Budget(f"modules of {', '.join(_NOT_IMPORTED)} imported at start", len(imported), 0, "modules")
+
+
+class _Receiver:
+    """A Datadog receiver that answers at once and keeps nothing, so that writers do what they do in production."""
+
+    class _Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            while length > 0:
+                length -= len(self.rfile.read(min(length, 1 << 16)) or b" " * length)
+            self._answer(b'{"rate_by_service":{}}')
+
+        do_PUT = do_POST
+
+        def do_GET(self) -> None:
+            self._answer(b'{"endpoints":["/v0.4/traces","/v0.5/traces"],"version":"7.60.0"}')
+
+        def _answer(self, body: bytes) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+    def __enter__(self) -> str:
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._Handler)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
