@@ -200,8 +200,10 @@ def _budgets(figures: Figures, started: dict[str, float], imported: list[str]) -
         yield Budget(
             f"{operation}: added when suppressed", ours[f"suppressed {operation}"] - figures["plain"][operation], 2.0
         )
-    encoding = ours["encoding spanbridge"]
-    yield Budget("mapping + encoding a span, 1/8 of OTLP/protobuf", encoding, ours["encoding otlp"] / 8)
+    encoding = ours["encoding spanbridge's spans as datadog"]
+    yield Budget(
+        "mapping + encoding a span, 1/8 of OTLP/protobuf", encoding, ours["encoding spanbridge's spans as otlp"] / 8
+    )
     yield Budget(
         "mapping + encoding, ddtrace for the same operations",
         encoding,

@@ -55,6 +55,7 @@ def main() -> int:
             *_COMMON,
             *_TARGETS,
             "opentelemetry-sdk",
+            "opentelemetry-instrumentation",
             "msgspec",
             with_spanbridge=True,
         )
@@ -100,7 +101,7 @@ def _run(python: Path, suite: Path, *, show: bool, aliased: bool) -> list[Outcom
             f"--junitxml={report}",
             "-q",
         ]
-        options = ["-p", "no:cacheprovider", "--tb=short", *plugin]
+        options = ["-p", "no:cacheprovider", "--tb=native", *plugin]
         done = subprocess.run(
             [*command, *options], cwd=suite, env=variables, capture_output=True, text=True, check=False
         )

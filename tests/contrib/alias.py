@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import sys
 import unittest
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import opentelemetry.instrumentation
 import pytest
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 from scope import PRIVATE_NAMES, PRIVATE_SUBMODULES
 
 from spanbridge.core import guard
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _CONTRIB = "opentelemetry.instrumentation"
 _OURS = "spanbridge.instrumentors"
@@ -21,6 +25,8 @@ _OURS = "spanbridge.instrumentors"
 
 def _put_ours_in_place() -> None:
     for library, private_names in PRIVATE_NAMES.items():
+        if importlib.util.find_spec(f"{_OURS}.{library}") is None:
+            continue
         module = importlib.import_module(f"{_OURS}.{library}")
         for name in private_names:
             if not hasattr(module, name):
@@ -45,9 +51,15 @@ def _translate_logger_names() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _report_faults_again() -> None:
-    """Each of contrib's tests expects the log of a fresh process, ours logs a site once."""
+def _fresh() -> Iterator[None]:
+    """Let each test start as in a new process: faults are logged again, no failed test leaves us switched on."""
     guard.forget()
+    yield
+    for library in PRIVATE_NAMES:
+        for instrumentor in vars(sys.modules.get(f"{_OURS}.{library}", object)).values():
+            ours = isinstance(instrumentor, type) and instrumentor.__module__ == f"{_OURS}.{library}"
+            if ours and issubclass(instrumentor, BaseInstrumentor) and instrumentor().is_instrumented_by_opentelemetry:
+                instrumentor().uninstrument()
 
 
 _put_ours_in_place()
