@@ -9,7 +9,7 @@ import math
 import re
 from dataclasses import dataclass, field, fields
 from os import environ
-from os.path import exists  # unlike Path.exists, it never raises
+from os.path import exists
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -134,7 +134,7 @@ def agent_url() -> str:
     host = _read(_host, "", "DD_TRACE_AGENT_HOSTNAME", "DD_AGENT_HOST")
     port = _read(_port, 0, "DD_TRACE_AGENT_PORT", "DD_AGENT_PORT")
     default = f"http://{host or 'localhost'}:{port or 8126}"
-    if not host and not port and exists(AGENT_SOCKET):
+    if not host and not port and exists(AGENT_SOCKET):  # noqa: PTH110 - unlike Path.exists, it never raises
         default = f"unix://{AGENT_SOCKET}"
     return _read(_url, default, "DD_TRACE_AGENT_URL")
 

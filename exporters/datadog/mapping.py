@@ -1,0 +1,480 @@
+"""OpenTelemetry span -> Datadog span, as a dict with the keys of the v0.4 format (protocol A.2, B.5).
+
+What does not depend on the single span (service, component, env, tags of the Resource) is computed once per scope, kind
+and Resource; per span there is one pass over its attributes. A value that cannot be converted is left out alone.
+"""
+
+from __future__ import annotations
+
+import builtins
+import os
+import sys
+from dataclasses import replace
+from functools import cache
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import uuid4
+
+from opentelemetry.trace import SpanKind, StatusCode
+from spanbridge.exporters.datadog import names
+from spanbridge.exporters.datadog.settings import ENVIRONMENT_KEYS
+from spanbridge.exporters.datadog.tags import (
+    CLIENT_IP,
+    LONGEST_TEXT,
+    OTLP,
+    RESERVED,
+    Targets,
+    as_text,
+    jsonable,
+    plain,
+    status,
+    store,
+    text,
+)
+
+from spanbridge.core.guard import report
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import Event, ReadableSpan
+    from opentelemetry.trace import Link
+    from spanbridge.exporters.datadog.settings import Settings
+    from spanbridge.exporters.datadog.tags import Attributes, Meta, Metrics
+    from spanbridge.exporters.datadog.trace import TraceState
+
+LOW_64 = (1 << 64) - 1
+LONGEST_RESOURCE = 5_000  # characters; as the Agent
+_MOST_PLANS = 1_000  # plans and services remembered; scopes and services may be made up by the application
+_FLAGS_KNOWN = 1 << 31
+_BUILTIN_ERRORS = frozenset(name for name, value in vars(builtins).items() if isinstance(value, type))
+_FIELDS = {  # field <- the attributes that set it, the strongest first
+    "name": ("datadog.name", "operation.name"),
+    "resource": ("datadog.resource", "resource.name"),
+    "type": ("datadog.type", "span.type"),
+}
+_NOISE = ("telemetry.", "process.", "service.instance.id")
+
+
+class Plan(NamedTuple):
+    """What is known about the spans of one scope and kind before the first of them."""
+
+    row: names.Row | None
+    targets: Targets
+    by_status: bool
+    service: str | names.Rule
+    meta: Meta
+    metas: dict[str, Meta]
+
+
+class ResourcePlans(NamedTuple):
+    """What a Resource, with the settings behind it, says about every span; and the plans made for it."""
+
+    resource: Resource
+    service: str
+    version: str
+    meta: Meta
+    plans: dict[tuple[str, SpanKind], Plan]
+
+
+@cache
+def inferred_service() -> str:
+    """Name the application after its script or module, for want of DD_SERVICE (protocol G.2)."""
+    script = PurePath(sys.argv[0] if sys.argv else "")
+    name = script.parent.name if script.name == "__main__.py" else script.stem
+    return name if name not in {"", "-c", "-m", "-"} else "python"
+
+
+def last_frames(stack: str, most: int) -> str:
+    """Keep the innermost `most` frames of a formatted traceback (DD_TRACE_SPAN_TRACEBACK_MAX_SIZE)."""
+    head, *frames = stack.split('\n  File "')
+    if len(frames) > most:
+        frames = frames[len(frames) - most :]
+    return '\n  File "'.join([head, *frames])
+
+
+def qualified(error: str) -> str:
+    """Put `builtins.` before Python's own exceptions, as ddtrace does; OpenTelemetry leaves it out."""
+    return f"builtins.{error}" if error in _BUILTIN_ERRORS else error
+
+
+class SpanMapper:
+    """Maps spans by one set of settings; safe to use from several threads.
+
+    Args:
+        settings: names, services, tags.
+        native_links: write links into the span's own field, else as JSON into `_dd.span_links`.
+        native_events: write events into the span's own field, else as JSON into `events`. Only for Agents that say
+            `"span_events": true` (protocol A.2).
+    """
+
+    def __init__(self, settings: Settings, *, native_links: bool = True, native_events: bool = False) -> None:
+        self._settings = settings
+        self._native_links = native_links
+        self._native_events = native_events
+        self._targets: dict[int, Targets] = {}
+        self._resources: list[ResourcePlans] = []
+        self._process: tuple[int, str] = (0, "")
+
+    def service_of(self, span: ReadableSpan) -> str:
+        """Answer the service that `map` gives to `span` as it is now."""
+        attributes: Attributes = span.attributes or {}
+        plans = self._plans_for(span.resource)
+        return self._service(self._plan_for(span, plans), span.name, attributes)
+
+    def map(self, span: ReadableSpan, *, top_level: bool, local_root: bool) -> dict[str, Any]:
+        """Map one finished span.
+
+        Args:
+            span: what the SDK hands to exporters.
+            top_level: it has no parent in this process, or one of another service.
+            local_root: it has no parent in this process.
+        """
+        attributes = _copied(span)
+        plans = self._plans_for(span.resource)
+        plan = self._plan_for(span, plans)
+        row = plan.row
+        service = self._service(plan, span.name, attributes)
+        meta = (plan.metas.get(service) or self._meta(plan, plans, service)).copy()
+        metrics: Metrics = {"_dd.top_level": 1} if top_level else {}
+        reserved = _tag(attributes, plan.targets, meta, metrics)
+        operation, resource, kind, measured = self._names(plan, span, attributes)
+        if measured:
+            metrics["_dd.measured"] = 1
+        if row is not None and row.finish is not None:
+            try:
+                row.finish(attributes, meta, metrics)
+            except Exception as error:
+                report("mapping", error)
+
+        events: Sequence[Event] = span.events
+        exception = next((event for event in reversed(events) if event.name == "exception"), None) if events else None
+        failed = self._failed(plan, span, attributes, exception)
+        if failed:
+            self._describe_error(span, exception, reserved, meta, qualify=row is not None)
+            if row is not None and exception is not None:  # error.stack has it
+                events = [event for event in events if event is not exception]
+
+        context, parent = span.context, span.parent
+        trace_id = context.trace_id if context else 0
+        start = span.start_time or 0
+        mapped: dict[str, Any] = {
+            "service": service,
+            "name": operation,
+            "resource": resource[:LONGEST_RESOURCE] or operation,
+            "type": kind,
+            "trace_id": trace_id & LOW_64,
+            "span_id": context.span_id if context else 0,
+            "parent_id": parent.span_id if parent else 0,
+            "start": start,
+            "duration": max(0, (span.end_time or start) - start),
+            "error": 1 if failed else 0,
+            "meta": meta,
+            "metrics": metrics,
+        }
+        if reserved:
+            _override(mapped, reserved)
+        if local_root:
+            self._mark_local_root(span, trace_id, meta, metrics)
+        if events:
+            self._add_events(mapped, events)
+        if links := span.links:
+            self._add_links(mapped, links)
+        return mapped
+
+    def finish_chunk(self, spans: list[dict[str, Any]], trace: TraceState, *, partial: bool = False) -> None:
+        """Write what concerns the trace on the first span of a chunk (protocol D.4).
+
+        Args:
+            spans: mapped spans of one trace, the local root first if it is among them.
+            trace: the trace's sampling decision, origin and tags.
+            partial: the trace still runs, so the first span also says how many are in this chunk.
+        """
+        if not spans:
+            return
+        meta, metrics = spans[0]["meta"], spans[0]["metrics"]
+        if trace.priority is not None:
+            metrics.setdefault("_sampling_priority_v1", trace.priority)
+        meta.update(trace.tags)
+        metrics.update(trace.metrics)
+        meta.update(self._settings.git_metadata)
+        if trace.decision_maker:
+            meta["_dd.p.dm"] = trace.decision_maker
+        if trace.origin:
+            meta["_dd.origin"] = trace.origin
+        if partial:
+            metrics["_dd.py.partial_flush"] = len(spans)
+
+    # --- once per Resource, scope and kind ---
+
+    def _plans_for(self, resource: Resource) -> ResourcePlans:
+        for plans in self._resources:
+            if plans.resource is resource:
+                return plans
+        plans = self._read_resource(resource)
+        self._resources = [plans, *self._resources[:15]]
+        return plans
+
+    def _read_resource(self, resource: Resource) -> ResourcePlans:
+        settings, attributes = self._settings, resource.attributes
+        service = text(attributes, "service.name")
+        if not service or service.startswith("unknown_service"):
+            service = settings.service
+        meta = dict(settings.tags)
+        for key, value in attributes.items():
+            if key not in {"service.name", "service.version", *ENVIRONMENT_KEYS} and not key.startswith(_NOISE):
+                meta[key] = as_text(value)
+        if env := text(attributes, *ENVIRONMENT_KEYS) or settings.env:
+            meta["env"] = env
+        return ResourcePlans(resource, service, text(attributes, "service.version") or settings.version, meta, {})
+
+    def _plan_for(self, span: ReadableSpan, plans: ResourcePlans) -> Plan:
+        scope = span.instrumentation_scope
+        key = (scope.name if scope else "", span.kind)
+        plan = plans.plans.get(key)
+        if plan is None:
+            plan = self._make_plan(span, plans.service, *key)
+            if len(plans.plans) < _MOST_PLANS:
+                plans.plans[key] = plan
+        return plan
+
+    def _make_plan(self, span: ReadableSpan, application: str, scope: str, kind: SpanKind) -> Plan:
+        settings = self._settings
+        found = names.row_for(scope, kind) if settings.names == "classic" else None
+        if found is None:
+            meta = {"span.kind": kind.name.lower(), "otel.scope.name": scope}
+            if span.instrumentation_scope and span.instrumentation_scope.version:
+                meta["otel.scope.version"] = span.instrumentation_scope.version
+            return Plan(None, self._targets_of(OTLP), False, application or inferred_service(), meta, {})
+        library, row = found
+        if settings.obfuscate_404_resource and row.resource is names.route_or_path:
+            row = replace(row, resource=names.route)
+        meta = {"component": row.component or library.replace(" ", "_")}
+        if kind is not SpanKind.INTERNAL:
+            meta["span.kind"] = kind.name.lower()
+        service = self._integration_service(library, row, application)
+        by_status = "http.response.status_code" in row.tags
+        return Plan(row, self._targets_of(row.tags), by_status, service, meta, {})
+
+    def _integration_service(self, library: str, row: names.Row, application: str) -> str | names.Rule:
+        settings = self._settings
+        for name in filter(None, (row.setting, library, row.component)):
+            if chosen := settings.integration_services.get(name):
+                return chosen
+        if library in settings.split_by_domain:
+            return names.called_host
+        if application and (settings.remove_integration_services or not row.own):
+            return application
+        return row.service or application or inferred_service()
+
+    def _targets_of(self, table: Mapping[str, Any]) -> Targets:
+        targets = self._targets.get(id(table))
+        if targets is None:
+            targets = Targets(table)
+            if self._settings.client_ip and table is not OTLP:
+                targets.update(CLIENT_IP)
+            self._targets[id(table)] = targets
+        return targets
+
+    def _service(self, plan: Plan, name: str, attributes: Attributes) -> str:
+        service = plan.service
+        if "service.name" in attributes or "datadog.service" in attributes:
+            service = text(attributes, "datadog.service", "service.name") or service
+        if not isinstance(service, str):
+            service = service(name, attributes) or inferred_service()
+        return self._settings.service_mapping.get(service, service)
+
+    def _meta(self, plan: Plan, plans: ResourcePlans, service: str) -> Meta:
+        application = plans.service or inferred_service()
+        application = self._settings.service_mapping.get(application, application)
+        meta = plans.meta | plan.meta
+        if service == application:
+            if plans.version:
+                meta["version"] = plans.version
+        elif plans.service:
+            meta["_dd.base_service"] = application
+        if len(plan.metas) < _MOST_PLANS:
+            plan.metas[service] = meta
+        return meta
+
+    # --- per span ---
+
+    def _names(self, plan: Plan, span: ReadableSpan, attributes: Attributes) -> names.Names:
+        name = span.name
+        try:
+            if type(name) is not str:
+                name = as_text(name)
+            if plan.row is None:
+                return names.agent_names(span.kind, name, attributes)
+            return names.classic_names(plan.row, name, attributes)
+        except Exception as error:
+            report("naming a span", error)
+            return span.kind.name.lower(), str(span.kind.name.lower()), "custom", False
+
+    def _failed(self, plan: Plan, span: ReadableSpan, attributes: Attributes, exception: Event | None) -> bool:
+        failed: bool = span.status.status_code is StatusCode.ERROR
+        if plan.by_status and (code := status(attributes)):
+            decided = code in self._settings.error_statuses
+            if exception is None or (plan.row is not None and plan.row.status_decides):
+                return decided or (failed and code < 400)
+            return failed or decided
+        return failed
+
+    def _describe_error(
+        self, span: ReadableSpan, exception: Event | None, reserved: dict[str, Any], meta: Meta, *, qualify: bool
+    ) -> None:
+        attributes: Attributes = (exception.attributes or {}) if exception else {}
+        kind = text(attributes, "exception.type") or text(reserved, "error.type")
+        if kind and not kind.isdecimal():  # status codes are `http.status_code`
+            meta.setdefault("error.type", qualified(kind) if qualify else kind)
+        message = text(attributes, "exception.message") or span.status.description
+        if message:
+            message = as_text(message)
+            meta.setdefault("error.message", message)
+            meta.setdefault("error.msg", message)
+        if stack := text(attributes, "exception.stacktrace"):
+            meta.setdefault("error.stack", as_text(last_frames(stack, self._settings.traceback_frames)))
+
+    def _mark_local_root(self, span: ReadableSpan, trace_id: int, meta: Meta, metrics: Metrics) -> None:
+        pid = os.getpid()
+        if self._process[0] != pid:  # first use, or a forked child
+            self._process = (pid, uuid4().hex)
+        meta["runtime-id"] = self._process[1]
+        meta["language"] = "python"
+        metrics["process_id"] = pid
+        if high := trace_id >> 64:
+            meta["_dd.p.tid"] = f"{high:016x}"
+        if self._settings.report_hostname:
+            meta["_dd.hostname"] = self._settings.hostname or hostname()
+
+    def _add_links(self, mapped: dict[str, Any], links: Sequence[Link]) -> None:
+        try:
+            if self._native_links:
+                mapped["span_links"] = [_native_link(link) for link in links]
+            else:
+                mapped["meta"]["_dd.span_links"] = jsonable([_json_link(link) for link in links])
+        except Exception as error:
+            report("mapping span links", error)
+
+    def _add_events(self, mapped: dict[str, Any], events: Sequence[Event]) -> None:
+        if any(event.name == "exception" for event in events):
+            mapped["meta"]["_dd.span_events.has_exception"] = "true"
+        try:
+            if self._native_events:
+                mapped["span_events"] = [_native_event(event) for event in events]
+            else:
+                mapped["meta"]["events"] = jsonable([_json_event(event) for event in events])
+        except Exception as error:
+            report("mapping span events", error)
+
+
+def _tag(attributes: dict[str, Any], targets: Targets, meta: Meta, metrics: Metrics) -> dict[str, Any]:
+    """Store every attribute where its target says; those that steer the mapping are returned."""
+    reserved: dict[str, Any] = {}
+    for key, value in attributes.items():
+        target = targets[key]
+        if type(target) is str:
+            if type(value) is str and len(value) <= LONGEST_TEXT:
+                meta[target] = value
+                continue
+        elif target is None:
+            continue
+        elif target is RESERVED:
+            reserved[key] = value
+            continue
+        try:
+            if type(target) is str:
+                store(target, value, meta, metrics)
+            else:
+                target(value, meta, metrics)  # type: ignore[operator]
+        except Exception as error:
+            report("mapping an attribute", error)
+    return reserved
+
+
+def hostname() -> str:
+    """Answer the machine's name."""
+    import platform
+
+    return platform.node()
+
+
+def _copied(span: ReadableSpan) -> dict[str, Any]:
+    attributes: Any = span.attributes
+    try:
+        return attributes.copy()  # type: ignore[no-any-return]  # the SDK's containers copy their dict at once
+    except AttributeError:
+        return dict(attributes or {})
+
+
+def _override(mapped: dict[str, Any], reserved: dict[str, Any]) -> None:
+    """Apply the attributes that steer the mapping (protocol B.1, B.2)."""
+    for field, keys in _FIELDS.items():
+        if value := text(reserved, *keys):
+            mapped[field] = value[:LONGEST_RESOURCE]
+    if "datadog.error" in reserved:
+        mapped["error"] = 0 if reserved["datadog.error"] in (False, 0, "0", "false") else 1
+    event = reserved.get("analytics.event")
+    if event is not None:
+        mapped["metrics"]["_dd1.sr.eausr"] = 0 if event in (False, 0, "0", "false") else 1
+    priority = reserved.get("sampling.priority")
+    if isinstance(priority, (int, float)) and not isinstance(priority, bool) and priority - priority == 0:
+        mapped["metrics"]["_sampling_priority_v1"] = int(priority)
+
+
+def _texts(attributes: Mapping[str, Any] | None) -> dict[str, str]:
+    return {as_text(key): as_text(value) for key, value in (attributes or {}).items()}
+
+
+def _native_link(link: Link) -> dict[str, Any]:
+    context = link.context
+    found: dict[str, Any] = {
+        "trace_id": context.trace_id & LOW_64,
+        "trace_id_high": context.trace_id >> 64,
+        "span_id": context.span_id,
+        "attributes": _texts(link.attributes),
+        "flags": context.trace_flags | _FLAGS_KNOWN,
+    }
+    if context.trace_state:
+        found["tracestate"] = context.trace_state.to_header()
+    return found
+
+
+def _json_link(link: Link) -> dict[str, Any]:
+    context = link.context
+    found: dict[str, Any] = {
+        "trace_id": f"{context.trace_id:032x}",
+        "span_id": f"{context.span_id:016x}",
+        "attributes": _texts(link.attributes),
+        "flags": int(context.trace_flags),
+    }
+    if context.trace_state:
+        found["tracestate"] = context.trace_state.to_header()
+    return found
+
+
+def _json_event(event: Event) -> dict[str, Any]:
+    attributes = {as_text(key): plain(value) for key, value in (event.attributes or {}).items()}
+    return {"name": as_text(event.name), "time_unix_nano": event.timestamp, "attributes": attributes}
+
+
+def _native_event(event: Event) -> dict[str, Any]:
+    attributes = {as_text(key): _typed(value) for key, value in (event.attributes or {}).items()}
+    return {"name": as_text(event.name), "time_unix_nano": event.timestamp, "attributes": attributes}
+
+
+def _typed(value: object) -> dict[str, Any]:
+    """Write a value with its type: 0 text, 1 boolean, 2 integer, 3 float, 4 list of one type (protocol A.2)."""
+    if isinstance(value, (list, tuple)):
+        items = [_typed(item) for item in value]
+        if len({item["type"] for item in items}) > 1 or any(item["type"] == 4 for item in items):
+            items = [{"type": 0, "string_value": as_text(item)} for item in value]
+        return {"type": 4, "array_value": {"values": items}}
+    if isinstance(value, bool):
+        return {"type": 1, "bool_value": value}
+    if isinstance(value, int) and -(1 << 63) <= value < 1 << 63:
+        return {"type": 2, "int_value": int.__int__(value)}
+    if isinstance(value, float) and value - value == 0:
+        return {"type": 3, "double_value": float.__float__(value)}
+    return {"type": 0, "string_value": as_text(value)}

@@ -1,0 +1,496 @@
+"""Library -> operation, type, resource, service: as ddtrace 4.16 names them (`CLASSIC`), or as the Agent names OTLP.
+
+Spans of our instrumentors and of OpenTelemetry contrib's share the rows, found by the last part of the scope's name.
+asyncio, gevent and futures have no row: they carry context and make no spans of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass, field
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, TypeAlias
+
+from opentelemetry.trace import SpanKind
+from spanbridge.exporters.datadog import tags
+from spanbridge.exporters.datadog.tags import Attributes, normalised, quantised, rpc_path, status, text, url_path
+
+from spanbridge.core.options import words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+Rule: TypeAlias = "Callable[[str, Attributes], str]"
+"""Answers a name from the span's name and its attributes."""
+
+SCOPES = ("spanbridge.instrumentors.", "opentelemetry.instrumentation.")
+_METHOD = ("http.request.method", "http.method")
+_SYSTEM = ("db.system.name", "db.system")
+_STATEMENT = ("db.query.text", "db.statement")
+_OPERATION = ("db.operation.name", "db.operation")
+_FETCHES = frozenset({"fetchone", "fetchmany", "fetchall"})
+
+
+# --- rules -----------------------------------------------------------------------------------------------------------
+
+
+def span_name(name: str, attributes: Attributes) -> str:
+    """The span's own name."""
+    return name
+
+
+def main(name: str, attributes: Attributes) -> str:
+    """Every span of this scope is the row's operation."""
+    return ""
+
+
+def without_method(name: str, attributes: Attributes) -> str:
+    """A web framework's span without an HTTP method is a detail (middleware, view, send), under its own name."""
+    return "" if text(attributes, *_METHOD) else text(attributes, "asgi.event.type") or name
+
+
+def connection(vendor: str) -> Rule:
+    """A driver's call without a statement is `<vendor>.connection.commit`, its resource too."""
+
+    def rule(name: str, attributes: Attributes) -> str:
+        if text(attributes, *_STATEMENT):
+            return ""
+        operation = text(attributes, *_OPERATION)
+        return f"{vendor}.connection.{operation.lower()}" if operation else f"{vendor}.{name}"
+
+    return rule
+
+
+def fetch(prefix: str) -> Rule:
+    """Fetching rows of a statement is `<prefix>.query.fetchone`."""
+
+    def rule(name: str, attributes: Attributes) -> str:
+        operation = text(attributes, *_OPERATION).lower()
+        return f"{prefix}.query.{operation}" if operation in _FETCHES else ""
+
+    return rule
+
+
+def other_than(operation: str) -> Rule:
+    """Spans by another name than `operation` keep their own."""
+    return lambda name, attributes: "" if name == operation else name
+
+
+def constant(value: str) -> Rule:
+    """The same for every span."""
+    return lambda name, attributes: value
+
+
+def _method(attributes: Attributes) -> str:
+    method = text(attributes, *_METHOD)
+    return "HTTP" if method == "_OTHER" else method
+
+
+def route(name: str, attributes: Attributes) -> str:
+    """`GET /items/<int:id>`; for unmatched requests `GET 404`."""
+    matched = attributes.get("http.route") or status(attributes)
+    return f"{_method(attributes)} {matched}" if matched else _method(attributes)
+
+
+def route_or_status(name: str, attributes: Attributes) -> str:
+    """`GET /items/{id}`; for unmatched requests the bare `404`."""
+    return route(name, attributes) if attributes.get("http.route") else str(status(attributes) or name)
+
+
+def route_or_path(name: str, attributes: Attributes) -> str:
+    """`GET /items/{id}`; for unmatched requests the raw path (DD_ASGI_OBFUSCATE_404_RESOURCE changes that)."""
+    path = text(attributes, "http.route") or url_path(text(attributes, "url.path", "http.target", "http.url"))
+    return f"{_method(attributes)} {path}"
+
+
+def falcon_resource(name: str, attributes: Attributes) -> str:
+    """`GET module.Resource`; for unmatched requests `GET 404`."""
+    return f"{_method(attributes)} {text(attributes, 'falcon.resource') or status(attributes)}"
+
+
+def pyramid_route(name: str, attributes: Attributes) -> str:
+    """`GET <name of the route>`; for unmatched requests the bare `404`."""
+    matched = text(attributes, "pyramid.route.name")
+    return f"{_method(attributes)} {matched}" if matched else route_or_status(name, attributes)
+
+
+def pylons_action(name: str, attributes: Attributes) -> str:
+    """`controller.action`; for unmatched requests `GET 404`."""
+    controller = text(attributes, "pylons.route.controller")
+    return f"{controller}.{text(attributes, 'pylons.route.action')}" if controller else route(name, attributes)
+
+
+def tornado_handler(name: str, attributes: Attributes) -> str:
+    """`module.Handler`."""
+    return text(attributes, "tornado.handler") or route(name, attributes)
+
+
+def method_and_path(name: str, attributes: Attributes) -> str:
+    """`GET /path` of the called URL, without its query."""
+    return f"{_method(attributes)} {url_path(text(attributes, 'url.full', 'http.url'))}"
+
+
+def statement(name: str, attributes: Attributes) -> str:
+    """The statement as it was passed (the Agent obfuscates it by the span's type)."""
+    return text(attributes, *_STATEMENT) or name
+
+
+def cassandra_query(name: str, attributes: Attributes) -> str:
+    """The statement; `BatchStatement` for batches."""
+    return "BatchStatement" if "db.operation.batch.size" in attributes else statement(name, attributes)
+
+
+def first_words(name: str, attributes: Attributes) -> str:
+    """The command, or the commands of a pipeline, one per line."""
+    commands = text(attributes, *_STATEMENT)
+    if not commands:
+        return text(attributes, *_OPERATION) or "redis.command"
+    if "\n" in commands:
+        return "\n".join([line.partition(" ")[0] for line in commands.split("\n")])
+    return commands.partition(" ")[0]
+
+
+def cluster_words(name: str, attributes: Attributes) -> str:
+    """The command; the whole text of a pipeline."""
+    return text(attributes, *_STATEMENT) if "\n" in text(attributes, *_STATEMENT) else first_words(name, attributes)
+
+
+def command(name: str, attributes: Attributes) -> str:
+    """The cache's method in lower case (`get`, `set_many`)."""
+    return (text(attributes, *_OPERATION) or name).lower()
+
+
+def mongo_command(name: str, attributes: Attributes) -> str:
+    """`find users {"age": "?"}`: command, collection, normalised filter."""
+    query = text(attributes, *_STATEMENT)
+    operation = text(attributes, *_OPERATION) or query.partition(" ")[0] or name
+    collection = text(attributes, "db.collection.name", "db.mongodb.collection")
+    document = query if query.startswith("{") else ""
+    return " ".join(part for part in (operation, collection, document) if part)
+
+
+def method_and_quantised_path(name: str, attributes: Attributes) -> str:
+    """`GET /logs-?/_doc/?`."""
+    path = text(attributes, "url.path", "elasticsearch.url") or url_path(text(attributes, "url.full"))
+    method = _method(attributes) or text(attributes, "elasticsearch.method")
+    return f"{method} {quantised(path)}" if method else name
+
+
+# boto's own short names of services, where they are not the service's name in lower case without blanks
+_ENDPOINTS = {
+    "cloudwatch": "monitoring",
+    "cloudwatchlogs": "logs",
+    "cloudwatchevents": "events",
+    "eventbridge": "events",
+    "sfn": "states",
+    "ses": "email",
+    "sesv2": "email",
+}
+
+
+@lru_cache(1000)
+def _endpoint(service: str) -> str:
+    name = service.replace(" ", "").lower()
+    return _ENDPOINTS.get(name, name)
+
+
+def _aws(attributes: Attributes) -> tuple[str, str]:
+    service, method = text(attributes, "rpc.service"), text(attributes, "rpc.method", "aws.operation")
+    if "/" in method:
+        full, _, method = method.rpartition("/")
+        service = service or full
+    return _endpoint(service or text(attributes, "endpoint") or "aws"), method.lower()
+
+
+def aws_command(name: str, attributes: Attributes) -> str:
+    """`s3.command`."""
+    return f"{_aws(attributes)[0]}.command"
+
+
+def aws_service(name: str, attributes: Attributes) -> str:
+    """`aws.s3`."""
+    return f"aws.{_aws(attributes)[0]}"
+
+
+def aws_operation(name: str, attributes: Attributes) -> str:
+    """`s3.getobject`; the bare service when the action is unknown."""
+    service, operation = _aws(attributes)
+    return f"{service}.{operation}" if operation else service
+
+
+def task_name(name: str, attributes: Attributes) -> str:
+    """The name of the celery task."""
+    return text(attributes, "celery.task_name") or name.rpartition("/")[2]
+
+
+def exchange(name: str, attributes: Attributes) -> str:
+    """The exchange that the message went through."""
+    return text(attributes, "kombu.exchange", "messaging.destination.name") or name
+
+
+def grpc_path(name: str, attributes: Attributes) -> str:
+    """`/package.Service/Method`."""
+    path = rpc_path(attributes)
+    return path if path != "/" else name
+
+
+def template_name(name: str, attributes: Attributes) -> str:
+    """The template's name; `<memory>` for templates made from strings."""
+    return text(attributes, "jinja2.template_name", "mako.template_name", "template.name") or "<memory>"
+
+
+def _vendor(attributes: Attributes) -> str:
+    system = text(attributes, *_SYSTEM)
+    return {"postgresql": "postgres", "mariadb": "mysql", "microsoft.sql_server": "mssql"}.get(system, system or "sql")
+
+
+def vendor(name: str, attributes: Attributes) -> str:
+    """`postgres`, `mysql`, `sqlite`, ..."""
+    return _vendor(attributes)
+
+
+def vendor_query(name: str, attributes: Attributes) -> str:
+    """`postgres.query`."""
+    return f"{_vendor(attributes)}.query"
+
+
+def called_host(name: str, attributes: Attributes) -> str:
+    """`host:port` of the called URL (DD_<NAME>_SPLIT_BY_DOMAIN)."""
+    address = text(attributes, "url.full", "http.url").partition("://")[2]
+    return address.partition("/")[0].partition("?")[0].rpartition("@")[2] or text(attributes, "server.address")
+
+
+# --- the table -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    """One library's names.
+
+    Args:
+        operation: the name of its main operation.
+        resource: rule for the resource.
+        service: its service; empty means the application's.
+        type: the span type, which drives the Agent's obfuscation and the product's views.
+        own: keeps `service` although the application has one of its own.
+        component: ddtrace's name of the integration; empty means the library's name.
+        tags: table of its attributes.
+        finish: completes the tags from the attributes.
+        measured: main operations get `_dd.measured`.
+        inner: rule that names spans other than the main operation (middleware, commit); "" for the main one.
+        part: rule that names spans with the main operation's resource and type (fetches, compiling a template), or "".
+        also: attribute -> further tag under which ddtrace shows it.
+        setting: middle of DD_<SETTING>_SERVICE; empty means the library's name or the component.
+        status_decides: an exception that carries an HTTP status below 500 makes no error.
+    """
+
+    operation: str | Rule
+    resource: Rule
+    service: str | Rule = ""
+    _: KW_ONLY
+    type: str = ""
+    own: bool = False
+    component: str = ""
+    tags: Mapping[str, tags.Target] = field(default_factory=lambda: tags.PLAIN)
+    finish: tags.Finish | None = None
+    measured: bool = True
+    inner: Rule = main
+    part: Rule = main
+    also: Mapping[str, str] = field(default_factory=dict)
+    setting: str = ""
+    status_decides: bool = False
+
+
+_web = partial(Row, type="web", tags=tags.HTTP_SERVER, finish=tags.server_url, inner=without_method)
+_http = partial(Row, type="http", tags=tags.HTTP_CLIENT, finish=tags.client_url)
+_sql = partial(Row, type="sql", tags=tags.SQL, own=True)
+_redis = partial(Row, type="redis", tags=tags.REDIS, own=True, finish=tags.redis_arguments)
+_cache = partial(Row, type="cache", tags=tags.MEMCACHED, own=True)
+_mongo = partial(Row, type="mongodb", tags=tags.MONGODB, own=True, component="pymongo")
+_aws = partial(Row, type="http", tags=tags.AWS, own=True, status_decides=True)
+_grpc = partial(Row, type="grpc", tags=tags.GRPC, finish=tags.grpc_method)
+_template = partial(Row, type="template")
+
+# Library, or library and kind -> row. The service stands in only where DD_SERVICE is unset, unless the row owns it.
+CLASSIC: dict[str, Row] = {
+    # web frameworks
+    "aiohttp_server": _web("aiohttp.request", route_or_status, "aiohttp-web", component="aiohttp"),
+    "asgi": _web("asgi.request", route_or_path, "asgi", measured=False),
+    "bottle": _web("bottle.request", route, "bottle"),
+    "django": _web("django.request", route, "django"),
+    "djangorestframework": _web("django.request", route, "django", component="django"),
+    "falcon": _web("falcon.request", falcon_resource, "falcon", own=True),
+    "flask": _web("flask.request", route, "flask", also={"http.route": "flask.url_rule"}),
+    "molten": _web("molten.request", route, "molten", also={"http.route": "molten.route"}),
+    "pylons": _web("pylons.request", pylons_action, "pylons", own=True),
+    "pyramid": _web("pyramid.request", pyramid_route, "pyramid"),
+    "starlette": _web("starlette.request", route_or_path, "starlette", measured=False),
+    "tornado": _web("tornado.request", tornado_handler, "tornado-web"),
+    "wsgi": _web("wsgi.request", route_or_path, "wsgi"),
+    # HTTP clients
+    "aiohttp_client": _http("aiohttp.request", constant("aiohttp.request"), measured=False),
+    "httplib": _http("http.client.request", constant("http.client.request"), measured=False),
+    "requests": _http("requests.request", method_and_path, "requests", own=True),
+    # SQL databases
+    "aiopg": _sql("postgres.query", statement, "postgres", inner=connection("postgres"), part=fetch("postgres")),
+    "mysql": _sql("mysql.query", statement, "mysql", inner=connection("mysql"), part=fetch("mysql")),
+    "mysqlclient": _sql(
+        "mysql.query", statement, "mysql", component="mysqldb", inner=connection("MySQLdb"), part=fetch("mysql")
+    ),
+    "psycopg": _sql("postgres.query", statement, "postgres", inner=connection("psycopg"), part=fetch("postgres")),
+    "psycopg2": _sql(
+        "postgres.query",
+        statement,
+        "postgres",
+        component="psycopg",
+        inner=connection("postgres"),
+        part=fetch("postgres"),
+    ),
+    "sqlalchemy": _sql(vendor_query, statement, vendor, inner=connection("sqlalchemy")),
+    "sqlite3": _sql(
+        "sqlite.query", statement, "sqlite", component="sqlite", inner=connection("sqlite"), part=fetch("sqlite")
+    ),
+    "vertica": _sql("vertica.query", statement, "vertica", inner=connection("vertica"), part=fetch("vertica")),
+    # other stores
+    "cassandra": Row("cassandra.query", cassandra_query, "cassandra", type="cassandra", own=True, tags=tags.CASSANDRA),
+    "elasticsearch": Row(
+        "elasticsearch.query",
+        method_and_quantised_path,
+        "elasticsearch",
+        type="elasticsearch",
+        own=True,
+        tags=tags.ELASTICSEARCH,
+        status_decides=True,
+    ),
+    "flask_cache": Row("flask_cache.cmd", command, "flask-cache", type="cache", tags=tags.MEMCACHED),
+    "mongoengine": _mongo("pymongo.cmd", mongo_command, "mongodb"),
+    "pylibmc": _cache("memcached.cmd", command, "memcached"),
+    "pymemcache": _cache("memcached.command", command, "memcached"),
+    "pymongo": _mongo("pymongo.cmd", mongo_command, "pymongo"),
+    "redis": _redis("redis.command", first_words, "redis"),
+    "rediscluster": _redis("redis.command", cluster_words, "rediscluster"),
+    # calls to other services
+    "aiobotocore": _aws(aws_command, aws_operation, aws_service, own=False, status_decides=False),
+    "boto": _aws(aws_command, aws_operation, aws_service),
+    "botocore": _aws(aws_command, aws_operation, aws_service),
+    "grpc client": _grpc("grpc", grpc_path, "grpc-client", own=True, setting="grpc_client"),
+    "grpc server": _grpc("grpc", grpc_path, "grpc-server", component="grpc_server", setting="grpc_server"),
+    "grpc_client": _grpc("grpc", grpc_path, "grpc-client", own=True, component="grpc", setting="grpc_client"),
+    "grpc_server": _grpc("grpc", grpc_path, "grpc-server"),
+    "grpc_aio_client": _grpc("grpc", grpc_path, "grpc-aio-client", own=True),
+    "grpc_aio_server": _grpc("grpc", grpc_path, "grpc-aio-server"),
+    # messages
+    "celery producer": Row("celery.apply", task_name, "celery-producer", setting="celery_producer"),
+    "celery consumer": Row("celery.run", task_name, "celery-worker", type="worker", setting="celery_worker"),
+    "kombu producer": Row("kombu.publish", exchange, type="worker"),
+    "kombu consumer": Row("kombu.receive", exchange, type="worker"),
+    # templates: the operation is the span's own name (jinja2.render, mako.template.render_unicode)
+    "jinja2": _template("jinja2.render", template_name, part=other_than("jinja2.render")),
+    "mako": _template(span_name, template_name),
+}
+
+
+def row_for(scope: str, kind: SpanKind) -> tuple[str, Row] | None:
+    """Find the library and its row for a scope such as `spanbridge.instrumentors.flask`; None for other scopes."""
+    for prefix in SCOPES:
+        if scope.startswith(prefix):
+            library = scope.removeprefix(prefix).partition(".")[0]
+            row = CLASSIC.get(f"{library} {kind.name.lower()}") or CLASSIC.get(library)
+            return (library, row) if row else None
+    return None
+
+
+Names: TypeAlias = tuple[str, str, str, bool]
+"""Operation, resource, type, and whether the span is measured."""
+
+
+def classic_names(row: Row, name: str, attributes: Attributes) -> Names:
+    """Name a span by its library's row."""
+    if row.inner is not main and (inner := row.inner(name, attributes)):
+        return inner, inner, "", False
+    if row.part is not main and (part := row.part(name, attributes)):
+        return part, row.resource(name, attributes), row.type, False
+    operation = row.operation
+    if operation.__class__ is not str:
+        operation = operation(name, attributes)  # type: ignore[operator]
+    return operation, row.resource(name, attributes), row.type, row.measured
+
+
+# --- the Agent's rules for OTLP (protocol B.1, lower-case kinds and newer database names after B.5) ------------------
+
+_KINDS = {kind: kind.name.lower() for kind in SpanKind}
+_CLIENT, _SERVER, _INTERNAL = SpanKind.CLIENT, SpanKind.SERVER, SpanKind.INTERNAL
+_SQL_SYSTEMS = words(
+    "adabas, cache, clickhouse, cloudscape, cockroachdb, coldfusion, db2, derby, edb, filemaker, firebird, firstsql,"
+    "h2, hanadb, hsqldb, informix, ingres, instantdb, interbase, mariadb, maxdb, mssql, mysql, netezza, oracle,"
+    "other_sql, pervasive, pointbase, postgresql, progress, redshift, sqlite, sybase, teradata, vertica,"
+    "aws.redshift, ibm.db2, microsoft.sql_server, oracle.db, sap.hana, sap.maxdb"
+)
+_DATABASE_TYPES = (
+    dict.fromkeys(_SQL_SYSTEMS, "sql")
+    | {name: name for name in ("cassandra", "redis", "memcached", "mongodb", "elasticsearch", "opensearch")}
+    | {"valkey": "redis"}
+)
+
+
+def agent_names(kind: SpanKind, name: str, attributes: Attributes) -> Names:
+    """Name a span as the Agent names what it receives by OTLP; clients, producers and consumers are measured."""
+    measured = kind is not _INTERNAL and kind is not _SERVER
+    resource = agent_resource(kind, name, attributes)
+    return agent_operation(kind, attributes), resource, agent_type(kind, attributes), measured
+
+
+def agent_operation(kind: SpanKind, attributes: Attributes) -> str:
+    """Answer the operation name: HTTP, database, messaging, RPC, FaaS, GraphQL, then the kind."""
+    client, server = kind is _CLIENT, kind is _SERVER
+    if (client or server) and text(attributes, *_METHOD):
+        return f"http.{_KINDS[kind]}.request"
+    if client and (system := text(attributes, *_SYSTEM)):
+        return f"{normalised(system)}.query"
+    if kind is not _INTERNAL and (system := text(attributes, "messaging.system")):
+        operation = text(attributes, "messaging.operation", "messaging.operation.type", "messaging.operation.name")
+        if operation:
+            return f"{normalised(system)}.{normalised(operation)}"
+    if (client or server) and (system := text(attributes, "rpc.system", "rpc.system.name")):
+        if client and system == "aws-api":
+            return f"aws.{normalised(text(attributes, 'rpc.service') or 'client')}.request"
+        return f"{normalised(system)}.{_KINDS[kind]}.request"
+    provider, function = text(attributes, "faas.invoked_provider"), text(attributes, "faas.invoked_name")
+    if client and provider and function:
+        return f"{normalised(provider)}.{normalised(function)}.invoke"
+    if server and (trigger := text(attributes, "faas.trigger")):
+        return f"{normalised(trigger)}.invoke"
+    if text(attributes, "graphql.operation.type"):
+        return "graphql.server.request"
+    if client or server:
+        protocol = text(attributes, "network.protocol.name")
+        return f"{normalised(protocol)}.{_KINDS[kind]}.request" if protocol else f"{_KINDS[kind]}.request"
+    return _KINDS[kind]
+
+
+def agent_resource(kind: SpanKind, name: str, attributes: Attributes) -> str:
+    """Answer the resource: HTTP method and route, messaging, RPC, GraphQL, the statement, then the span's name."""
+    if method := _method(attributes):
+        template = "url.template" if kind is _CLIENT else "http.route" if kind is _SERVER else ""
+        return " ".join(filter(None, (method, text(attributes, template))))
+    for first, second in (
+        (("messaging.operation",), ("messaging.destination", "messaging.destination.name")),
+        (("rpc.method",), ("rpc.service",)),
+        (("graphql.operation.type",), ("graphql.operation.name",)),
+    ):
+        if head := text(attributes, *first):
+            return " ".join(filter(None, (head, text(attributes, *second))))
+    if text(attributes, *_SYSTEM):
+        return text(attributes, *_STATEMENT) or name
+    return name
+
+
+def agent_type(kind: SpanKind, attributes: Attributes) -> str:
+    """Answer the span type, which decides what the Agent obfuscates."""
+    if text(attributes, "gen_ai.operation.name", "gen_ai.system", "gen_ai.provider.name"):
+        return "llm"
+    if kind is _SERVER:
+        return "web"
+    if kind is _CLIENT:
+        system = text(attributes, *_SYSTEM)
+        return _DATABASE_TYPES.get(system, "db") if system else "http"
+    return "custom"
