@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 for name in [name for name in os.environ if name.startswith(("OTEL_", "DD_", "SPANBRIDGE_"))]:
     del os.environ[name]  # before anything of ours is imported: some settings are read once
 
+pytest_plugins = ["spanbridge.testing"]
+
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
