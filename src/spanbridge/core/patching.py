@@ -150,6 +150,8 @@ class Installation:
             original = vars(holder)[name]
         except (AttributeError, KeyError):
             return PatchStatus(str(patch), State.ABSENT, "the library has no such attribute, or inherits it")
+        if any(applied.replacement is original for applied in self._applied):
+            return PatchStatus(str(patch), State.ABSENT, "another name of what is patched already")
         try:
             replacement = _replace(original, patch.advice, self.setup)
             setattr(holder, name, replacement)
@@ -200,10 +202,10 @@ def patch_object(target: Any, patches: Iterable[Patch], setup: Setup) -> int:
     count = 0
     for patch in patches:
         class_name, _, method = patch.target.rpartition(".")
-        for cls in type(target).__mro__:
-            if (cls.__module__, cls.__qualname__) == (patch.module, class_name) and method in vars(cls):
-                vars(target)[method] = MethodType(_replace(vars(cls)[method], patch.advice, setup), target)
-                count += 1
+        owner = next((cls for cls in type(target).__mro__ if method in vars(cls)), None)
+        if owner is not None and (owner.__module__, owner.__qualname__) == (patch.module, class_name):
+            vars(target)[method] = MethodType(_replace(vars(owner)[method], patch.advice, setup), target)
+            count += 1
     return count
 
 

@@ -1,0 +1,117 @@
+"""Key-value stores: one CLIENT span per command or pipeline; keys are kept, values masked.
+
+https://opentelemetry.io/docs/specs/semconv/database/redis/
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.trace import SpanKind
+
+from spanbridge.conventions import http
+from spanbridge.core.semconv import pick
+from spanbridge.core.tracing import DATABASE, HTTP, Operation, record_failure, traced
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from opentelemetry.trace import Span
+
+    from spanbridge.conventions.database import Target
+    from spanbridge.core.tracing import Setup, Wrapped
+
+
+class Command:
+    """One command, or several in one go.
+
+    Args:
+        target: where it goes.
+        verb: the `db.operation.name`; a batch's is the word for the batch.
+        text: the command without its values, a line each.
+        source: what hooks get after the span, such as (client, args, kwargs).
+        batch: how many commands; None for a single one.
+        name: the span's name, when it is not the verb.
+        extra: further attributes.
+    """
+
+    __slots__ = ("batch", "extra", "name", "source", "target", "text", "verb")
+
+    def __init__(
+        self,
+        target: Target,
+        verb: str,
+        text: str,
+        source: tuple[Any, ...] = (),
+        *,
+        batch: int | None = None,
+        name: str = "",
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        self.target = target
+        self.verb = verb
+        self.text = text
+        self.source = source
+        self.batch = batch
+        self.name = name
+        self.extra = extra
+
+
+def call(
+    describe: Callable[[Setup], Callable[..., Command | None]],
+    *,
+    harmless: Callable[[BaseException], bool] = lambda error: False,
+    batch: bool = False,
+) -> Callable[[Wrapped, Setup], Wrapped]:
+    """Make the advice for a method that sends commands.
+
+    Args:
+        describe: given what `instrument()` decided, answers the describer of the method's calls.
+        harmless: tells exceptions that are answers, not failures.
+        batch: whether the method sends what was collected before; `request_hook` sees single commands only.
+    """
+
+    def advice(wrapped: Wrapped, setup: Setup) -> Wrapped:
+        semconv = setup.semconv
+        contrib = semconv.contrib
+        text_keys = pick(semconv.database, ("db.statement",), ("db.query.text",))
+        request_hook = None if batch else http.hooked(setup, "request_hook")
+        response_hook = http.hooked(setup, "response_hook")
+
+        def attributes(command: Command) -> dict[str, Any]:
+            rendered = dict(command.target.attributes(semconv))
+            rendered.update(dict.fromkeys(text_keys, command.text))
+            if not contrib:
+                rendered["db.operation.name"] = command.verb
+                if command.batch is not None:
+                    rendered["db.operation.batch.size"] = command.batch
+            if command.extra is not None:
+                rendered.update(command.extra)
+            return rendered
+
+        def opened(span: Span, command: Command) -> None:
+            if request_hook is not None:
+                request_hook(span, *command.source)
+
+        def succeeded(span: Span, command: Command, result: Any) -> None:
+            if response_hook is not None:
+                response_hook(span, command.source[0], result)
+
+        def failed(span: Span, command: Command, error: BaseException) -> None:
+            if not harmless(error):
+                record_failure(span, error, error_type=semconv.database.stable and not contrib)
+
+        operation: Operation[Command] = Operation(
+            SpanKind.CLIENT,
+            describe(setup),
+            lambda command: command.name or command.verb,
+            attributes,
+            layer=DATABASE,
+            covers=DATABASE | HTTP,
+            opened=opened if request_hook else None,
+            succeeded=succeeded if response_hook else None,
+            failed=failed,
+        )
+        return traced(wrapped, setup, operation)
+
+    return advice
