@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
-from inspect import iscoroutinefunction
+from inspect import iscoroutinefunction, signature
 from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -75,10 +75,13 @@ class TracerSource:
         """Take the tracer as soon as there is a provider that records (the application may set it late)."""
         if self.closed:
             return None
-        provider = self._provider or trace.get_tracer_provider()
-        if isinstance(provider, _NO_PROVIDER):
-            return None
-        self.tracer = trace.get_tracer(self._name, __version__, provider, schema_url=self._schema_url)
+        try:
+            provider = self._provider or trace.get_tracer_provider()
+            if isinstance(provider, _NO_PROVIDER):
+                return None
+            self.tracer = trace.get_tracer(self._name, __version__, provider, schema_url=self._schema_url)
+        except Exception as error:
+            report("getting a tracer", error)
         return self.tracer
 
     def close(self) -> None:
@@ -158,9 +161,10 @@ def record_failure(span: Span, error: BaseException, *, error_type: bool = True)
 class Scope(Generic[R]):
     """One open span, current until the call returns; ends exactly once."""
 
-    __slots__ = ("args", "context", "kwargs", "operation", "record", "site", "span", "token")
+    __slots__ = ("args", "context", "ended", "kwargs", "operation", "record", "site", "span", "token")
 
     def __init__(self, operation: Operation[R], record: R, span: Span, context: Context, site: str) -> None:
+        self.ended = False
         self.operation = operation
         self.record = record
         self.span = span
@@ -215,12 +219,21 @@ class Scope(Generic[R]):
         self.end()
 
     def end(self) -> None:
-        """End the span; what a processor raises stays here."""
+        """End the span, unless it has ended; what a processor raises stays here."""
         self.leave()
+        if self.ended:
+            return
+        self.ended = True
         try:
             self.span.end()
         except Exception as error:
             report(f"{self.site}: ending the span", error)
+
+    def __del__(self) -> None:
+        # Nobody else ends the span of a generator that was never started, or of a coroutine that was never awaited.
+        if not self.ended:
+            self.token = None
+            self.end()
 
     # A result that goes on after the call: attached step by step, never across a yield.
 
@@ -233,21 +246,32 @@ class Scope(Generic[R]):
         if kind is AsyncGeneratorType:
             self.leave()
             return _async_steps(self, result)
-        if hasattr(kind, "__await__"):
+        if kind.__name__ == "coroutine":  # CoroutineType, or Cython's
             self.leave()
-            if hasattr(kind, "add_done_callback"):
-                result.add_done_callback(self._done)
-                return result
             return _awaited(self, result)
+        if hasattr(kind, "__await__") and hasattr(kind, "add_done_callback"):
+            self.leave()
+            try:
+                result.add_done_callback(self._done)
+            except Exception as error:
+                report(f"{self.site}: following the result", error)
+                self.end()
+            return result
+        # Other awaitables may be more than that (`async with`): they go out as they are, or `stream` knows them.
         return self.finish(result)
 
     def _done(self, future: Any) -> None:
-        if future.cancelled():
+        try:
+            if future.cancelled():
+                self.end()
+            # `exception()` alone would silence asyncio's report of an exception that nobody retrieves.
+            elif error := getattr(future, "_exception", None) or future.exception():
+                self.fail(error)
+            else:
+                self.finish(future.result())
+        except Exception as error:
+            report(f"{self.site}: following the result", error)
             self.end()
-        elif (error := future.exception()) is not None:
-            self.fail(error)
-        else:
-            self.finish(future.result())
 
 
 async def _awaited(scope: Scope[Any], awaitable: Any) -> Any:
@@ -310,13 +334,16 @@ async def _async_steps(scope: Scope[Any], generator: Any) -> Any:
         scope.end()
 
 
-def opener(setup: Setup, operation: Operation[R], site: str) -> Callable[..., Scope[R] | None]:
+def opener(
+    setup: Setup, operation: Operation[R], site: str, wrapped: Wrapped | None = None
+) -> Callable[..., Scope[R] | None]:
     """Compile the function that opens a span for a call, or answers None when the call goes straight through.
 
     Args:
         setup: what the `instrument()` call decided.
         operation: the kind of call.
         site: names the patch point in reports.
+        wrapped: the original, to tell arguments that it takes, and the describer does not, from wrong ones.
     """
     source = setup.source
     describe, name_of, attributes_of = operation.describe, operation.name, operation.attributes
@@ -349,16 +376,15 @@ def opener(setup: Setup, operation: Operation[R], site: str) -> Callable[..., Sc
             if parent_of is not None:
                 context, span_kind = parent_of(record, context)
             parent = get_current_span(context)
-            # Beneath a span that is not sampled nothing is, unless the sampler says otherwise: compute no attribute yet.
+            # Beneath a span that is not sampled nothing is, unless the sampler says otherwise: no attribute yet.
             unsampled = not parent.is_recording() and _is_local(parent)
-            span = tracer.start_span(
-                name_of(record), context, span_kind, None if unsampled else attributes_of(record)  # type: ignore[arg-type]
-            )
+            attributes: Any = None if unsampled else attributes_of(record)
+            span = tracer.start_span(name_of(record), context, span_kind, attributes)
             inside = set_span_in_context(span, context)
             if outer is not None or covers:
                 inside = set_value(_COVERED, (covers, span), inside)
         except Exception as error:
-            report(f"{site}: starting the span", error)
+            _report_start(error, site, wrapped, args, kwargs)
             return None
         try:
             if inject is not None:
@@ -382,6 +408,20 @@ def opener(setup: Setup, operation: Operation[R], site: str) -> Callable[..., Sc
     return begin
 
 
+def _report_start(
+    error: Exception, site: str, wrapped: Wrapped | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    """Report that a call was not described, unless the application is about to hear that its arguments are wrong."""
+    if wrapped is not None and isinstance(error, TypeError):
+        try:
+            signature(wrapped).bind(*args, **kwargs)
+        except TypeError:
+            return
+        except ValueError:  # a function in C that does not tell what it takes
+            pass
+    report(f"{site}: starting the span", error)
+
+
 def _is_local(span: Span) -> bool:
     context = span.get_span_context()
     return context.is_valid and not context.is_remote
@@ -389,7 +429,7 @@ def _is_local(span: Span) -> bool:
 
 def traced(wrapped: Wrapped, setup: Setup, operation: Operation[Any]) -> Wrapped:
     """Return a replacement of `wrapped` that makes one span per call; of the same flavour (plain or `async def`)."""
-    begin = opener(setup, operation, _site(setup, wrapped))
+    begin = opener(setup, operation, _site(setup, wrapped), wrapped)
 
     if iscoroutinefunction(wrapped):
 
