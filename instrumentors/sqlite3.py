@@ -62,7 +62,8 @@ _FACTORY = 5
 
 
 def _connecting(wrapped: Wrapped, setup: Setup) -> Wrapped:
-    from sqlite3 import Connection, Cursor
+    # Not from the package, which is still being imported when its `dbapi2` is there.
+    from sqlite3.dbapi2 import Connection, Cursor
 
     cursor_operations, endings = _operations(setup)
     cursors = database.Subclasses(Cursor, setup, cursor_operations)

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from threading import Lock
 from types import MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import Requirement
+from packaging.version import InvalidVersion, Version
 from wrapt import register_post_import_hook
 
 from spanbridge.core.guard import report
 from spanbridge.core.status import PatchStatus, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from spanbridge.core.tracing import Setup
 
 Advice = Callable[[Any, "Setup"], Any]
 """Given the original and what `instrument()` decided, an advice answers the replacement."""
-
-_MISSING = object()
 
 
 @dataclass(frozen=True)
@@ -88,26 +89,41 @@ class Library:
         Newer is never too new: there are no upper caps. A version that cannot be read counts as usable.
         """
         requirement, found = self.installed()
-        if requirement is None or not found or requirement.specifier.contains(found, prereleases=True):
+        try:
+            if requirement is None or requirement.specifier.contains(Version(found), prereleases=True):
+                return ""
+        except InvalidVersion:
             return ""
         return f"{requirement} is required, {found} is installed"
 
 
 @dataclass(eq=False)
 class Applied:
-    """One replacement in place, and every holder it has to be taken out of again."""
+    """One replacement in place."""
 
     holder: Any
     name: str
     original: Any
     replacement: Any
-    aliases: list[tuple[ModuleType, str]] = field(default_factory=list)
 
     def undo(self) -> None:
         """Put the identical original back, except where somebody has since put another object."""
-        for holder, name in [(self.holder, self.name), *self.aliases]:
-            if vars(holder).get(name, _MISSING) is self.replacement:
-                setattr(holder, name, self.original)
+        if vars(self.holder).get(self.name) is self.replacement:
+            setattr(self.holder, self.name, self.original)
+        if isinstance(self.holder, ModuleType):
+            _rebind(self.replacement, self.original)
+
+
+# Who waits for which module. wrapt takes no hook back, so there is one for each module, whoever waits.
+_waiting: dict[str, list[Installation]] = {}
+_lock = Lock()
+
+
+def _notify(name: str, module: ModuleType) -> None:
+    with _lock:
+        waiting = _waiting.pop(name, ())
+    for installation in waiting:
+        installation.imported(name, module)
 
 
 class Installation:
@@ -123,21 +139,25 @@ class Installation:
         self._applied: list[Applied] = []
         self._closed = False
         for module in dict.fromkeys(patch.module for patch in self.states):
+            with _lock:
+                first = module not in _waiting
+                _waiting.setdefault(module, []).append(self)
             self._earlier = module in sys.modules
-            register_post_import_hook(self._imported, module)
+            if first:
+                register_post_import_hook(partial(_notify, module), module)
         self._earlier = False
 
-    def _imported(self, module: ModuleType) -> None:
-        """Apply the patches of `module`; total, for an exception here would break the application's import."""
+    def imported(self, name: str, module: ModuleType) -> None:
+        """Apply the patches of the module `name`; total, for an exception would break the application's import."""
         if self._closed:
             return
         try:
             self.refused = self.refused or self._refuse()
             for patch in self.states:
-                if patch.module == module.__name__:
+                if patch.module == name:
                     self.states[patch] = self._apply(patch, module)
         except Exception as error:
-            report(f"{self.setup.integration}: patching {module.__name__}", error)
+            report(f"{self.setup.integration}: patching {name}", error)
 
     def _apply(self, patch: Patch, module: ModuleType) -> PatchStatus:
         if self.refused:
@@ -158,16 +178,19 @@ class Installation:
         except Exception as error:
             report(f"{self.setup.integration}: patching {patch}", error)
             return PatchStatus(str(patch), State.FAILED, f"{type(error).__name__}: {error}")
-        applied = Applied(holder, name, original, replacement)
+        self._applied.append(Applied(holder, name, original, replacement))
         if holder is module:
-            applied.aliases = list(_rebind(original, replacement, "" if self._earlier else module.__name__))
-        self._applied.append(applied)
+            _rebind(original, replacement, "" if self._earlier else patch.module)
         return PatchStatus(str(patch), State.ACTIVE)
 
     def close(self) -> None:
         """Take all patches back; what cannot be taken back becomes a plain call."""
         self._closed = True
         self.setup.source.close()
+        with _lock:
+            for waiting in _waiting.values():
+                if self in waiting:
+                    waiting.remove(self)
         while self._applied:
             applied = self._applied.pop()
             try:
@@ -183,18 +206,18 @@ def _replace(original: Any, advice: Advice, setup: Setup) -> Any:
     return advice(original, setup)
 
 
-def _rebind(original: Any, replacement: Any, package: str) -> Iterator[tuple[ModuleType, str]]:
-    """Replace `original` wherever a loaded module of `package` (of any, if empty) holds it; yield the places."""
+def _rebind(old: Any, new: Any, package: str = "") -> None:
+    """Put `new` wherever a loaded module of `package` (of any, if empty) holds `old`."""
     top = package.partition(".")[0]
-    for module in list(sys.modules.values()):
-        if not isinstance(module, ModuleType) or module.__name__.partition(".")[0] in {"spanbridge", "wrapt"}:
+    for name, module in list(sys.modules.items()):
+        home = name.partition(".")[0]
+        if home in {"spanbridge", "wrapt"} or (top and home != top) or not issubclass(type(module), ModuleType):
             continue
-        if top and module.__name__.partition(".")[0] != top:
-            continue
-        for name, value in list(vars(module).items()):
-            if value is original:
-                setattr(module, name, replacement)
-                yield module, name
+        # Not by `vars`: asking a lazy module for an attribute would import what it stands for.
+        namespace = object.__getattribute__(module, "__dict__")
+        for key, value in list(namespace.items()):
+            if value is old:
+                namespace[key] = new
 
 
 def patch_object(target: Any, patches: Iterable[Patch], setup: Setup) -> int:

@@ -82,5 +82,8 @@ def registry() -> Iterator[tuple[str, Any]]:
 def _ask(name: str, instrumentor: Any) -> IntegrationStatus:
     if isinstance(instrumentor, Exception):
         return IntegrationStatus(name, State.FAILED, f"{type(instrumentor).__name__}: {instrumentor}")
-    row: IntegrationStatus = instrumentor.status()
+    try:
+        row: IntegrationStatus = instrumentor.status()
+    except Exception as error:
+        return IntegrationStatus(name, State.FAILED, f"{type(error).__name__}: {error}")
     return row
