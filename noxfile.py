@@ -19,7 +19,7 @@ nox.options.error_on_missing_interpreters = True
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14", "3.15")
 LIBRARIES = load_toml("tests/libraries.toml")["library"]
 SOURCES = ("src", "instrumentors", "exporters", "pyproject.toml", "README.md", "LICENSE")
-RUNNER = ("pytest", "pytest-asyncio", "hypothesis")
+RUNNER = ("pytest", "pytest-asyncio", "hypothesis", "tomli; python_version < '3.11'")
 RECEIVERS = ("ddapm-test-agent >= 1.69", "datadog-serverless-compat", "msgpack")
 
 

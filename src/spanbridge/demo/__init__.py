@@ -131,17 +131,17 @@ def _demo(terminal: Terminal, directory: Path, *, stay: bool) -> int:
 
 def _start(terminal: Terminal, stack: ExitStack, receiver: Receiver, directory: Path) -> tuple[str, bool]:
     """Start everything; answers the shop's address, and whether there is a Redis."""
-    with terminal.step("receiver: ddapm-test-agent, all its checks on") as dot:
+    with terminal.step("receiver: ddapm-test-agent, all its checks on") as step:
         log = directory / "receiver.log"
-        stack.enter_context(running(receiver.command(directory), receiver.port, log, dot, ENABLED_CHECKS=CHECKS))
+        stack.enter_context(running(receiver.command(directory), receiver.port, log, step.dot, ENABLED_CHECKS=CHECKS))
     stock, shop = free_port(), free_port()
     variables = {"STOCK_DATABASE": str(directory / "stock.db")}
     redis = shutil.which("redis-server")
     if redis:
         port = free_port()
-        with terminal.step("redis: a private server") as dot:
+        with terminal.step("redis: a private server") as step:
             command = [redis, "--bind", HOST, "--port", str(port), "--save", "", "--dir", str(directory)]
-            stack.enter_context(running(command, port, directory / "redis.log", dot))
+            stack.enter_context(running(command, port, directory / "redis.log", step.dot))
         variables["REDIS_PORT"] = str(port)
     else:
         terminal.line("  redis: redis-server is not on PATH, so the stock service goes without")
@@ -149,19 +149,19 @@ def _start(terminal: Terminal, stack: ExitStack, receiver: Receiver, directory: 
         ("stock", stock, variables),
         ("shop", shop, {"SHOP_DATABASE": str(directory / "shop.db"), "STOCK_URL": f"http://{HOST}:{stock}"}),
     ):
-        with terminal.step(f"{name}: DD_SERVICE={name} opentelemetry-instrument python {name}.py") as dot:
+        with terminal.step(f"{name}: DD_SERVICE={name} opentelemetry-instrument python {name}.py") as step:
             command = [script("opentelemetry-instrument"), sys.executable, str(SERVICES / f"{name}.py")]
             own |= {"PORT": str(port), "DD_SERVICE": name, "DD_ENV": "demo", "DD_TRACE_AGENT_URL": receiver.url}
-            stack.enter_context(running(command, port, directory / f"{name}.log", dot, **own))
+            stack.enter_context(running(command, port, directory / f"{name}.log", step.dot, **own))
     return f"http://{HOST}:{shop}", bool(redis)
 
 
 def _show(terminal: Terminal, receiver: Receiver, shop: str, wanted: Request) -> Iterator[str]:
     """Send one request, wait for its trace and draw it; yields what is missing."""
     name = f"{wanted.method} {wanted.path}"
-    with terminal.step(f"{terminal.bold(name)}  {wanted.title}") as dot:
+    with terminal.step(f"{terminal.bold(name)}  {wanted.title}") as step:
         status, _ = request(wanted.method, shop + wanted.path)
-        wait_until(lambda: not _faults(_find(receiver, wanted), wanted), 15, dot)
+        step.done = wait_until(lambda: not _faults(_find(receiver, wanted), wanted), 15, step.dot)
     root = _find(receiver, wanted)
     if root is not None:
         for row in draw(root, terminal):

@@ -11,9 +11,22 @@ from typing import TYPE_CHECKING, TextIO
 from zlib import crc32
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 _HUES = (36, 33, 35, 34, 32)
+
+
+class Step:
+    """What the block of `Terminal.step` says while it works; `done` False means that it failed."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.done = True
+
+    def dot(self) -> None:
+        """Show that it is still working."""
+        self._stream.write(".")
+        self._stream.flush()
 
 
 class Terminal:
@@ -41,22 +54,20 @@ class Terminal:
         self._stream.flush()
 
     @contextmanager
-    def step(self, what: str) -> Iterator[Callable[[], None]]:
-        """Show that `what` is under way; the block gets a function that adds a dot, and the end shows the time."""
+    def step(self, what: str) -> Iterator[Step]:
+        """Show that `what` is under way, and at the end how it went and how long it took."""
         started = time.monotonic()
         self._stream.write(f"  {what} ")
         self._stream.flush()
-
-        def dot() -> None:
-            self._stream.write(".")
-            self._stream.flush()
-
+        step = Step(self._stream)
         try:
-            yield dot
+            yield step
         except BaseException:
-            self.line(" " + self.red(self.cross))
+            step.done = False
             raise
-        self.line(f" {self.green(self.tick)} {self.dim(f'{time.monotonic() - started:.1f} s')}")
+        finally:
+            mark = self.green(self.tick) if step.done else self.red(self.cross)
+            self.line(f" {mark} {self.dim(f'{time.monotonic() - started:.1f} s')}")
 
     def bold(self, text: str) -> str:
         """Render `text` bold."""

@@ -100,7 +100,7 @@ def _set_provider(names: list[str], settings: Settings | None, resource: Resourc
         )
         return
     provider = TracerProvider(
-        sampler=_sampler(settings, to_datadog=_DATADOG in names),
+        sampler=_sampler(to_datadog=_DATADOG in names),
         id_generator=_id_generator(),
         resource=resource,
     )
@@ -136,7 +136,7 @@ def _alternatives(name: str) -> tuple[str, ...]:
     return _OTLP.get(protocol.strip(), ("otlp_proto_grpc", "otlp_proto_http"))
 
 
-def _sampler(settings: Settings | None, *, to_datadog: bool) -> Sampler | None:
+def _sampler(*, to_datadog: bool) -> Sampler | None:
     """Answer the sampler; None means that the SDK reads one of its own names from OTEL_TRACES_SAMPLER."""
     from opentelemetry.sdk.trace import sampling
 
@@ -150,11 +150,11 @@ def _sampler(settings: Settings | None, *, to_datadog: bool) -> Sampler | None:
             logger.warning("OTEL_TRACES_SAMPLER=%r is not usable (%s); using the default", name, error)
         else:
             return sampler
-    if to_datadog and settings is not None:
+    if to_datadog:
         try:
-            from spanbridge.exporters.datadog import DatadogSampler
+            from spanbridge.exporters.datadog import datadog_sampler
 
-            return DatadogSampler(settings)
+            return datadog_sampler()
         except Exception as error:
             report("the Datadog sampler", error)
     return sampling.DEFAULT_ON
@@ -189,6 +189,7 @@ def _resource(settings: Settings | None, auto_version: str | None) -> Resource:
 
         attributes.update(resource_attributes(settings))
     attributes.update(resources.OTELResourceDetector().detect().attributes)
+    attributes.setdefault(resources.SERVICE_NAME, "unknown_service:python")
     if environ.get("OTEL_EXPERIMENTAL_RESOURCE_DETECTORS"):
         return resources.Resource.create(attributes)
     return resources.Resource(attributes)  # `create` would start threads to do what was just done

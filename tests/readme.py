@@ -1,0 +1,57 @@
+"""The README's table of integrations, from the registry and libraries.toml: `python -m tests.readme [--write]`."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+TREE = Path(__file__).resolve().parent.parent
+README = TREE / "README.md"
+BEGIN, END = "<!-- integrations: written by `nox -s docs` -->", "<!-- end of integrations -->"
+
+
+def table() -> str:
+    """Write one row per integration: what is ready says which versions, the rest is planned."""
+    libraries = tomllib.loads((TREE / "tests" / "libraries.toml").read_text())
+    registry = {
+        entry.name: entry.load()
+        for entry in entry_points(group="opentelemetry_instrumentor")
+        if entry.value.startswith("spanbridge.")
+    }
+    rows = ["| | integration | state | versions | tested with |", "| --- | --- | --- | --- | --- |"]
+    ready = 0
+    for group, names in libraries["integrations"].items():
+        for number, name in enumerate(names):
+            instrumentor = registry.get(name)
+            ready += instrumentor is not None
+            cells = _ready(instrumentor, libraries["library"][name]) if instrumentor else ["planned", "", ""]
+            rows.append(f"| {'' if number else group} | {name} | {' | '.join(cells)} |".replace("|  |", "| |"))
+    total = sum(map(len, libraries["integrations"].values()))
+    return "\n".join([f"{ready} of {total} are ready.", "", *rows])
+
+
+def _ready(instrumentor: Any, tested: dict[str, Any]) -> list[str]:
+    requires = " or ".join(instrumentor.library.requires) or "standard library"
+    versions = f"{tested['oldest']}, {tested['newest']}" if "newest" in tested else "every Python below"
+    return ["**ready**", requires, versions]
+
+
+def with_table(text: str) -> str:
+    """Put the table between the markers of `text`."""
+    head, _, rest = text.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    return f"{head}{BEGIN}\n{table()}\n{END}{tail}"
+
+
+if __name__ == "__main__":
+    if "--write" in sys.argv:
+        README.write_text(with_table(README.read_text()))
+    else:
+        print(table())
