@@ -258,7 +258,7 @@ def test_auto_survives_a_propagator_that_is_not_installed(run):
 
 
 def test_nothing_of_ours_imports_ssl_or_a_client_library(run):
-    # wrapt, which the launcher itself imports, may import asyncio and with it ssl: that one is answered with a stand-in.
+    # wrapt, which the launcher itself imports, may import asyncio and with it ssl: it gets a stand-in here.
     result = run(
         """
         import builtins, sys, types

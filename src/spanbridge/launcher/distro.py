@@ -80,7 +80,7 @@ def _arbitrate() -> frozenset[str]:
     winner = from_environment(["SPANBRIDGE_PREFER"], _preference, _OURS)
     other = _THEIRS if winner == _OURS else _OURS
     logger.info(
-        "%s are installed twice; spanbridge loads %s's (SPANBRIDGE_PREFER=%s for the other)",
+        "instrumented twice over: %s; %s is loaded (SPANBRIDGE_PREFER=%s changes that)",
         ", ".join(sorted(rivals)),
         winner,
         other,
