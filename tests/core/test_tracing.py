@@ -138,7 +138,7 @@ def test_exception_whose_text_raises(spans: Spans) -> None:
 
     with pytest.raises(Unspeakable):
         wrapped(function)()
-    assert len(spans) == 1
+    assert [(span["status"], span["description"]) for span in spans] == [("ERROR", "Unspeakable")]
 
 
 def test_wrong_arguments_are_the_applications_own_fault(spans: Spans, caplog: pytest.LogCaptureFixture) -> None:

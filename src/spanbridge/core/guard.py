@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from functools import wraps
 from threading import Lock
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -32,13 +33,22 @@ def first_time(site: str) -> bool:
 def report(site: str, error: BaseException) -> None:
     """Log a fault of ours at `site`, the first time only; the traceback goes to the DEBUG level."""
     if first_time(f"fault:{site}"):
-        logger.warning(
-            "%s failed (%s: %s); the application is not affected, and further faults here are not logged",
-            site,
-            type(error).__name__,
-            error,
-            exc_info=error if logger.isEnabledFor(logging.DEBUG) else None,
-        )
+        with suppress(Exception):  # the application's log handlers may raise
+            logger.warning(
+                "%s failed (%s); the application is not affected, and further faults here are not logged",
+                site,
+                described(error),
+                exc_info=error if logger.isEnabledFor(logging.DEBUG) else None,
+            )
+
+
+def described(error: BaseException) -> str:
+    """Answer an exception's class and text; the class alone when the text cannot be had."""
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}"
+    except Exception:
+        return name
 
 
 def guarded(function: Callable[P, T], site: str) -> Callable[P, T | None]:

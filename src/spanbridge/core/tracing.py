@@ -35,7 +35,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from spanbridge.core.guard import report
+from spanbridge.core.guard import described, report
 from spanbridge.version import __version__
 
 if TYPE_CHECKING:
@@ -152,10 +152,10 @@ def record_failure(span: Span, error: BaseException, *, error_type: bool = True)
     """
     if not isinstance(error, Exception):
         return
-    span.record_exception(error)
     if error_type:
         span.set_attribute(ERROR_TYPE, type(error).__qualname__)
-    span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+    span.set_status(Status(StatusCode.ERROR, described(error)))
+    span.record_exception(error)
 
 
 class Scope(Generic[R]):
