@@ -85,7 +85,7 @@ def test_a_trace_is_drawn_as_a_tree():
         "flask.request shop flask.request 1.50 ms",
         "├─requests.request requests requests.request 1.50 ms",
         "│ └─flask.request stock flask.request 1.50 ms ✗",
-        "ValueError: no",
+        "│ ValueError: no",
         "└─sqlite.query sqlite sqlite.query 1.50 ms",
     ]
     assert max(map(len, draw(root, terminal))) <= terminal.width
