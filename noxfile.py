@@ -20,6 +20,7 @@ PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14", "3.15")
 LIBRARIES = load_toml("tests/libraries.toml")["library"]
 SOURCES = ("src", "instrumentors", "exporters", "pyproject.toml", "README.md", "LICENSE")
 RUNNER = ("pytest", "pytest-asyncio", "hypothesis", "tomli; python_version < '3.11'")
+OLDEST_OPENTELEMETRY = ("opentelemetry-sdk==1.36.0", "opentelemetry-instrumentation==0.57b0")
 RECEIVERS = ("ddapm-test-agent >= 1.69", "datadog-serverless-compat", "msgpack")
 
 
@@ -62,6 +63,7 @@ def _runs() -> list[object]:
                     nox.param(python, (f"tests/instrumentors/test_{name}.py",), pins, id=f"{name} {library['oldest']}")
                 )
     everywhere = ("tests/core", "tests/conventions", "tests/contract", "tests/exporters", "tests/launcher")
+    runs.append(nox.param(FOUND[MAIN], everywhere, [*_newest(), *OLDEST_OPENTELEMETRY], id="opentelemetry 1.36"))
     runs += [
         nox.param(python, everywhere, _newest(), id=f"python {version}")
         for version, python in FOUND.items()
@@ -98,7 +100,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(python=FOUND[MAIN])
 def types(session: nox.Session) -> None:
     """Check the types of the wheel, as its users see them."""
-    session.install(_wheel(session), "mypy")
+    session.install(_wheel(session), "mypy", "pytest", "types-requests", *_newest())
     session.run("mypy", "-p", "spanbridge")
 
 
