@@ -5,6 +5,7 @@ Not traced by default: hooks, view functions, template rendering (jinja2 has its
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -19,61 +20,69 @@ from spanbridge.core.tracing import observed
 from spanbridge.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from flask import Flask, Request, Response
+    from flask import Flask, Request
     from opentelemetry.trace import TracerProvider
 
-    from spanbridge.core.tracing import Setup, Wrapped
+    from spanbridge.core.tracing import Scope, Setup, Wrapped
 
 # Where SQL commenters (ours and contrib's) look for what the framework knows.
 _COMMENTER_KEY = "SQLCOMMENTER_ORM_TAGS_AND_VALUES"
+
+
+def _scope() -> tuple[Scope[http_server.Request] | None, Request]:
+    """The scope of the request that Flask is working on, and Flask's request itself, without its proxy."""
+    from flask.globals import request
+
+    current: Request = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
+    return http_server.scope_of(current.environ), current
 
 
 def _routing(wrapped: Wrapped, setup: Setup) -> Wrapped:
     """Flask has matched the request: name the span, hand it to the user's hook."""
     request_hook = http.hooked(setup, "request_hook")
     contrib = setup.semconv.contrib
-    commenter = dict(setup.options["commenter_options"] or {}) if setup.options["enable_commenter"] else None
-    flask_version = version("flask")
+    comment = _commenter(setup)
 
     def before(*args: Any, **kwargs: Any) -> None:
-        from flask import request
-
-        scope = http_server.scope_of(request.environ)
+        scope, request = _scope()
         if scope is None:
             return
         rule = request.url_rule
-        http_server.matched(scope, rule and rule.rule)
-        if not contrib and request.endpoint and scope.span.is_recording():
-            scope.span.set_attribute("flask.endpoint", request.endpoint)
+        route, endpoint = (None, None) if rule is None else (rule.rule, rule.endpoint)
+        http_server.matched(scope, route, {} if contrib or endpoint is None else {"flask.endpoint": endpoint})
         if request_hook is not None:
             request_hook(scope.span, request.environ)
-        if commenter is not None:
+        if comment is not None:
             # Ends with the scope: leaving it resets the context to what it was before.
-            attach(set_value(_COMMENTER_KEY, _comment(request, flask_version, commenter)))
+            attach(set_value(_COMMENTER_KEY, comment(endpoint, route)))
 
     return observed(wrapped, setup, before=before)
 
 
-def _comment(request: Request, flask_version: str, wanted: Mapping[str, Any]) -> dict[str, str]:
-    values = {
-        "framework": f"flask:{flask_version}",
-        "controller": request.endpoint,
-        "route": request.url_rule and request.url_rule.rule,
-    }
-    return {key: value for key, value in values.items() if value and wanted.get(key, True)}
+def _commenter(setup: Setup) -> Callable[[str | None, str | None], dict[str, str]] | None:
+    """Compile what tells SQL commenters about a route; made once per route."""
+    if not setup.options["enable_commenter"]:
+        return None
+    wanted = dict(setup.options["commenter_options"] or {})
+    framework = f"flask:{version('flask')}"
+
+    @lru_cache(maxsize=1024)
+    def comment(endpoint: str | None, route: str | None) -> dict[str, str]:
+        values = {"framework": framework, "controller": endpoint, "route": route}
+        return {key: value for key, value in values.items() if value and wanted.get(key, True)}
+
+    return comment
 
 
 def _answering(wrapped: Wrapped, setup: Setup) -> Wrapped:
     """Note whether the response is all there, so that its span ends with the call and not with the body."""
 
     def before(app: Flask, *args: Any, **kwargs: Any) -> None:
-        from flask import request
-
-        response: Response = args[-1]
-        if (scope := http_server.scope_of(request.environ)) is not None:
-            scope.record.complete = response.is_sequence
+        scope, _ = _scope()
+        if scope is not None:
+            scope.record.complete = args[-1].is_sequence
 
     return observed(wrapped, setup, before=before)
 
@@ -82,9 +91,8 @@ def _failing(wrapped: Wrapped, setup: Setup) -> Wrapped:
     """Keep the exception that Flask is about to answer with a page, for nothing raises it to the WSGI entrance."""
 
     def before(app: Flask, *args: Any, **kwargs: Any) -> None:
-        from flask import request
-
-        if (scope := http_server.scope_of(request.environ)) is not None:
+        scope, _ = _scope()
+        if scope is not None:
             scope.record.error = args[-1]
 
     return observed(wrapped, setup, before=before)

@@ -20,10 +20,11 @@ from spanbridge.core.guard import report
 from spanbridge.core.tracing import Operation, Scope, record_failure, traced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from opentelemetry.context import Context
     from opentelemetry.trace import Span
+    from opentelemetry.util.types import AttributeValue
 
     from spanbridge.core.semconv import Semconv
     from spanbridge.core.tracing import Setup, Wrapped
@@ -249,10 +250,12 @@ class Server:
         """Mark an exception that the framework has answered with an error page."""
         if request.error is not None:
             self.failed(span, request, request.error)
+        _forget(request)
 
     def failed(self, span: Span, request: Request, error: BaseException) -> None:
         """Mark an exception that the application did not handle."""
         record_failure(span, error, error_type=self.stable)
+        _forget(request)
 
     def responded(self, span: Span, status: int | str, headers: Iterable[tuple[str, str]]) -> None:
         """Note the response's status and headers.
@@ -270,6 +273,12 @@ class Server:
             _mark_line(span, status, self.mark, stable=self.stable)
         if self.capture_response is not None and _is_server(span):
             span.set_attributes(self.capture_response(headers))
+
+
+def _forget(request: Request) -> None:
+    """Take the scope out of the environ: it would keep the span alive in a cycle until the garbage collector comes."""
+    if isinstance(request.source, dict):
+        request.source.pop(SCOPE_KEY, None)
 
 
 def _mark_line(span: Span, line: str, mark: Callable[[Span, int], None], *, stable: bool) -> None:
@@ -310,20 +319,23 @@ def scope_of(environ: Environ) -> Scope[Request] | None:
     return scope
 
 
-def matched(scope: Scope[Request], route: str | None, *, name: str | None = None) -> None:
+def matched(
+    scope: Scope[Request], route: str | None, more: Mapping[str, AttributeValue] | None = None, *, name: str | None = None
+) -> None:
     """Name the span after the route, as soon as the framework knows it.
 
     Args:
         scope: the request's scope.
         route: the route's template, such as `/items/<int:item_id>`; None leaves the span as it is.
+        more: further attributes.
         name: another name than `{method} {route}`.
     """
-    if route is None or not scope.span.is_recording():
+    span = scope.span
+    if route is None or not span.is_recording():
         return
-    request = scope.record
-    request.route = route
-    scope.span.set_attribute("http.route", route)
-    scope.span.update_name(name or http.span_name(request.method, route))
+    scope.record.route = route
+    span.set_attributes({"http.route": route, **(more or {})})
+    span.update_name(name or http.span_name(scope.record.method, route))
 
 
 def wsgi(*, hook_at_start: bool = True, response_hook_environ: bool = True) -> Callable[[Wrapped, Setup], Wrapped]:
