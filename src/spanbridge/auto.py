@@ -5,8 +5,7 @@ from spanbridge.core.guard import report
 try:
     from opentelemetry.instrumentation.auto_instrumentation import initialize
 
-    from spanbridge.launcher.distro import SpanbridgeDistro
-    from spanbridge.launcher.environment import choose_spanbridge
+    from spanbridge.launcher.distro import SpanbridgeDistro, choose_spanbridge
 
     if not SpanbridgeDistro.initialized:
         choose_spanbridge()

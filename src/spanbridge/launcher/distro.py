@@ -10,13 +10,13 @@ from opentelemetry.util._importlib_metadata import entry_points
 
 from spanbridge.core.guard import logger, report
 from spanbridge.core.options import from_environment
-from spanbridge.launcher.environment import CHOICES, choose_spanbridge
 
 if TYPE_CHECKING:
     from opentelemetry.util._importlib_metadata import EntryPoint
 
 _OURS = "spanbridge"
 _THEIRS = "contrib"
+_CHOICES = {"opentelemetry_distro": "OTEL_PYTHON_DISTRO", "opentelemetry_configurator": "OTEL_PYTHON_CONFIGURATOR"}
 
 
 class SpanbridgeDistro(BaseDistro):  # type: ignore[misc]
@@ -47,6 +47,12 @@ class SpanbridgeDistro(BaseDistro):  # type: ignore[misc]
             report(f"instrumentor {entry_point.name} ({entry_point.value})", error)
 
 
+def choose_spanbridge() -> None:
+    """Answer OpenTelemetry's question which distro and which configurator to load, where the user has not."""
+    for variable in _CHOICES.values():
+        environ.setdefault(variable, "spanbridge")
+
+
 def before_instrumentors() -> None:
     """Report once which distro and configurator are in charge when spanbridge is not the only one installed.
 
@@ -55,10 +61,10 @@ def before_instrumentors() -> None:
     if SpanbridgeDistro.initialized:
         return
     SpanbridgeDistro.initialized = True
-    rivals = sorted({_distribution(entry) for group in CHOICES for entry in entry_points(group=group)} - {_OURS})
+    rivals = sorted({_distribution(entry) for group in _CHOICES for entry in entry_points(group=group)} - {_OURS})
     if not rivals:
         return
-    chosen = " ".join(f"{variable}={environ.get(variable, '')}" for variable in CHOICES.values())
+    chosen = " ".join(f"{variable}={environ.get(variable, '')}" for variable in _CHOICES.values())
     names = ", ".join(rivals)
     if SpanbridgeDistro.in_charge or environ.get("OTEL_PYTHON_DISTRO", _OURS) != _OURS:
         logger.info("%s is installed beside spanbridge; in charge: %s", names, chosen)
