@@ -22,7 +22,7 @@ from spanbridge.version import __version__ as __version__
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from flask import Flask, Request
+    from flask import Flask, Request, Response
     from opentelemetry.trace import TracerProvider
 
     from spanbridge.core.tracing import Scope, Setup, Wrapped
@@ -79,12 +79,13 @@ def _commenter(setup: Setup) -> Callable[[str | None, str | None], dict[str, str
 def _answering(wrapped: Wrapped, setup: Setup) -> Wrapped:
     """Note whether the response is all there, so that its span ends with the call and not with the body."""
 
-    def before(app: Flask, *args: Any, **kwargs: Any) -> None:
+    def after(response: Response, app: Flask, answer: Any) -> None:
         scope, _ = _scope()
         if scope is not None:
-            scope.record.complete = args[-1].is_sequence
+            # An HTTPException becomes an iterator, though its page is complete.
+            scope.record.complete = response.is_sequence or hasattr(answer, "get_response")
 
-    return observed(wrapped, setup, before=before)
+    return observed(wrapped, setup, after=after)
 
 
 def _failing(wrapped: Wrapped, setup: Setup) -> Wrapped:
@@ -96,6 +97,16 @@ def _failing(wrapped: Wrapped, setup: Setup) -> Wrapped:
             scope.record.error = args[-1]
 
     return observed(wrapped, setup, before=before)
+
+
+def _taken_out(app: Flask) -> bool:
+    return getattr(app, _MARK, None) is False
+
+
+# contrib's own name for it, so that the two notice each other: True once instrumented, False once taken out.
+_MARK = "_is_instrumented_by_opentelemetry"
+
+_entrance = http_server.wsgi(hook_at_start=False, response_hook_environ=False, untraced=_taken_out)
 
 
 class FlaskInstrumentor(Instrumentor):
@@ -114,10 +125,10 @@ class FlaskInstrumentor(Instrumentor):
     )
     patches = (
         # Both entrances: `app(environ, ...)`, and `app.wsgi_app` where middleware holds it. The inner one stays silent.
-        Patch("flask.app", "Flask.__call__", http_server.wsgi(hook_at_start=False, response_hook_environ=False)),
-        Patch("flask.app", "Flask.wsgi_app", http_server.wsgi(hook_at_start=False, response_hook_environ=False)),
+        Patch("flask.app", "Flask.__call__", _entrance),
+        Patch("flask.app", "Flask.wsgi_app", _entrance),
         Patch("flask.app", "Flask.preprocess_request", _routing),
-        Patch("flask.app", "Flask.process_response", _answering),
+        Patch("flask.app", "Flask.make_response", _answering),
         Patch("flask.app", "Flask.handle_exception", _failing),
     )
 
@@ -144,7 +155,7 @@ class FlaskInstrumentor(Instrumentor):
             commenter_options: which of them.
             meter_provider: accepted, unused.
         """
-        if getattr(app, "_is_instrumented_by_opentelemetry", False):
+        if getattr(app, _MARK, False):
             logger.warning("flask: attempting to instrument an app while already instrumented")
             return
         setup = FlaskInstrumentor().setup(
@@ -157,13 +168,13 @@ class FlaskInstrumentor(Instrumentor):
             meter_provider=meter_provider,
         )
         patch_object(app, FlaskInstrumentor.patches, setup)
-        app._is_instrumented_by_opentelemetry = True  # type: ignore[attr-defined]  # noqa: SLF001
+        setattr(app, _MARK, True)
 
     @staticmethod
     def uninstrument_app(app: Flask) -> None:
-        """Take `instrument_app` back."""
-        if not getattr(app, "_is_instrumented_by_opentelemetry", False):
+        """Trace this one application no more, whether `instrument_app` or `instrument` had begun it."""
+        if _taken_out(app):
             logger.warning("flask: attempting to uninstrument an app while already uninstrumented")
             return
         unpatch_object(app, FlaskInstrumentor.patches)
-        app._is_instrumented_by_opentelemetry = False  # type: ignore[attr-defined]  # noqa: SLF001
+        setattr(app, _MARK, False)

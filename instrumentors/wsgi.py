@@ -67,14 +67,17 @@ class OpenTelemetryMiddleware:
             "excluded_urls": excluded_urls,
         }
         self.wsgi = wsgi
-        self._call = http_server.wsgi()(self._forward, _setup(given))
+        setup = _setup(given)
+        self._call = http_server.wsgi()(self._forward, setup)
+        self._iterates = setup.semconv.contrib
 
     def _forward(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         return self.wsgi(environ, start_response)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         """Answer one request (PEP 3333)."""
-        return self._call(environ, start_response)
+        body = self._call(environ, start_response)
+        return iter(body) if self._iterates else body
 
 
 def _setup(given: dict[str, Any]) -> Setup:
@@ -130,8 +133,7 @@ def collect_custom_response_headers_attributes(response_headers: list[tuple[str,
 
 def get_default_span_name(environ: dict[str, Any]) -> str:
     """Answer `{method} {path}`, contrib's default name (ours leave the path out)."""
-    method = http.normal_method(environ.get("REQUEST_METHOD", "").strip())
-    return http.span_name(method, None if method == "_OTHER" else environ.get("PATH_INFO", "").strip())
+    return http_server.contrib_name(environ)
 
 
 def _names(mode: Any) -> semconv.Semconv:

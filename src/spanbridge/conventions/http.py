@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import attrgetter
 from os import environ
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Headers = Iterable[tuple[str, str]]
 Render = Callable[[Any], dict[str, Any]]
+Capture = Callable[[Headers], dict[str, Any]]
 
 # RFC 9110, RFC 5789 and RFC 10008; any other method is `_OTHER` in attributes and `HTTP` in names.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"})
@@ -169,7 +170,7 @@ def excluded(setup: Setup) -> Callable[[str], bool] | None:
     return None if pattern is None else (lambda url: matches(raw, url))
 
 
-def captured(setup: Setup, side: str, direction: str) -> Callable[[Headers], dict[str, Any]] | None:
+def captured(setup: Setup, side: str, direction: str) -> Capture | None:
     """Compile the capture of headers as attributes; None when none is to be captured.
 
     Args:
@@ -181,18 +182,29 @@ def captured(setup: Setup, side: str, direction: str) -> Callable[[Headers], dic
     ..._SANITIZE_FIELDS lists those whose values are redacted (credentials always are, except in `contrib` mode).
     https://opentelemetry.io/docs/specs/semconv/http/http-spans/ (`http.request.header.<key>`)
     """
-    prefix = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS"
-    wanted = from_environment((f"{prefix}_{side.upper()}_{direction.upper()}",), words, ())
-    secret = from_environment((f"{prefix}_SANITIZE_FIELDS",), words, ())
-    if not setup.semconv.contrib:
-        secret = (*secret, *_SECRET_HEADERS)
-    tags: Mapping[str, str] = setting("http.header_tags", {})
-    if not wanted and not tags:
+    variable = f"{_CAPTURE}_{side.upper()}_{direction.upper()}"
+    compiled = lru_cache(maxsize=8)(partial(_compile_capture, direction, setup.semconv.contrib))
+    if setup.semconv.contrib and side == "server":
+        # contrib's users may set the variables after `instrument()`.
+        def late(headers: Headers) -> dict[str, Any]:
+            capture = compiled(environ.get(variable, ""), environ.get(_SANITIZE, ""))
+            return {} if capture is None else capture(headers)
+
+        return late
+    return compiled(environ.get(variable, ""), environ.get(_SANITIZE, ""))
+
+
+_CAPTURE = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS"
+_SANITIZE = f"{_CAPTURE}_SANITIZE_FIELDS"
+
+
+def _compile_capture(direction: str, contrib: bool, wanted: str, secret: str) -> Capture | None:  # noqa: FBT001
+    tags: Mapping[str, str] = {} if contrib else setting("http.header_tags", {})
+    if not wanted.strip() and not tags:
         return None
-    pick_out = compile_patterns(wanted, prefix, re.IGNORECASE)
-    redact = compile_patterns(secret, f"{prefix}_SANITIZE_FIELDS", re.IGNORECASE)
-    # contrib writes dashes as underscores; the conventions, and we by default, keep them.
-    key_of = _contrib_key if setup.semconv.contrib else str.lower
+    pick_out = compile_patterns(words(wanted), _CAPTURE, re.IGNORECASE)
+    secrets = words(secret) if contrib else (*words(secret), *_SECRET_HEADERS)
+    redact = compile_patterns(secrets, _SANITIZE, re.IGNORECASE)
 
     def capture(headers: Headers) -> dict[str, Any]:
         attributes: dict[str, Any] = {}
@@ -204,14 +216,16 @@ def captured(setup: Setup, side: str, direction: str) -> Callable[[Headers], dic
             if tags.get(lower):
                 attributes[tags[lower]] = shown
             if wants or tags.get(lower) == "":
-                attributes.setdefault(f"http.{direction}.header.{key_of(lower)}", []).append(shown)
+                # contrib writes dashes as underscores and joins repeated headers; the conventions, and we, do not.
+                key = f"http.{direction}.header.{lower.replace('-', '_') if contrib else lower}"
+                known = attributes.setdefault(key, [])
+                if contrib and known:
+                    known[0] += f",{shown}"
+                else:
+                    known.append(shown)
         return attributes
 
     return capture
-
-
-def _contrib_key(name: str) -> str:
-    return name.lower().replace("-", "_")
 
 
 def hooked(setup: Setup, option: str) -> Callable[..., Any] | None:

@@ -13,6 +13,7 @@ from opentelemetry.trace import SpanKind
 
 from spanbridge.conventions import http
 from spanbridge.core.options import setting
+from spanbridge.core.semconv import Names
 from spanbridge.core.tracing import HTTP, Operation, record_failure, traced
 
 if TYPE_CHECKING:
@@ -33,8 +34,9 @@ _STABLE = (
     ("server.port", "port"),
     *_BOTH,
 )
-# contrib says where it connects, by the URL's host name.
-_PEER = (("network.peer.address", "host"), ("network.peer.port", "port"))
+# contrib says where it connects, by the URL's host name; under the old names only beside the stable ones.
+_CONTRIB_STABLE = (*_STABLE, ("network.peer.address", "host"), ("network.peer.port", "port"))
+_CONTRIB_BOTH = (*_OLD, ("http.host", "host"), ("net.peer.port", "port"))
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -101,9 +103,14 @@ def call(
         request_hook, response_hook = http.hooked(setup, "request_hook"), http.hooked(setup, "response_hook")
         capture_request = http.captured(setup, "client", "request")
         capture_response = http.captured(setup, "client", "response")
-        render = http.renderer(semconv, _OLD, (*_STABLE, *_PEER) if semconv.contrib else _STABLE)
-        propagates = setting(f"integrations.{setup.integration}.distributed_tracing", default=True)
         stable, contrib = semconv.http.stable, semconv.contrib
+        render = http.renderer(
+            semconv, _CONTRIB_BOTH if contrib and stable else _OLD, _CONTRIB_STABLE if contrib else _STABLE
+        )
+        propagates = setting(f"integrations.{setup.integration}.distributed_tracing", default=True)
+        version_keys = ("network.protocol.version",) if stable else ()
+        if contrib and semconv.http is Names.BOTH:
+            version_keys += ("http.flavor",)
 
         def wanted(*args: Any, **kwargs: Any) -> Request | None:
             request = describe(*args, **kwargs)
@@ -129,8 +136,9 @@ def call(
             if response is None:
                 return
             mark(span, response.status)
-            if stable and response.protocol_version:
-                span.set_attribute("network.protocol.version", response.protocol_version)
+            if response.protocol_version:
+                for key in version_keys:
+                    span.set_attribute(key, response.protocol_version)
             if capture_response is not None and response.headers is not None:
                 span.set_attributes(capture_response(response.headers.items()))
             if response_hook is not None:

@@ -212,7 +212,7 @@ def _number(value: Any) -> int | None:
 class Server:
     """The HTTP server convention, compiled for one `instrument()` call; frameworks differ in how they call it."""
 
-    __slots__ = ("capture_response", "mark", "operation", "response_hook", "stable")
+    __slots__ = ("capture_response", "contrib", "mark", "operation", "response_hook", "stable")
 
     def __init__(self, setup: Setup, describe: Callable[..., Request | None], **more: Any) -> None:
         semconv = setup.semconv
@@ -222,7 +222,7 @@ class Server:
         self.capture_response = http.captured(setup, "server", "response")
         request_hook = http.hooked(setup, "request_hook") if more.pop("hook_at_start", True) else None
         capture_request = http.captured(setup, "server", "request")
-        contrib = semconv.contrib
+        self.contrib = contrib = semconv.contrib
 
         def opened(span: Span, request: Request) -> None:
             if capture_request is not None and _is_server(span):
@@ -232,7 +232,7 @@ class Server:
 
         def name(request: Request) -> str:
             # contrib names by the raw path; ours stay low in cardinality until the route is known.
-            return http.span_name(request.method, request.source.get("PATH_INFO", "").strip() if contrib else None)
+            return contrib_name(request.source) if contrib else http.span_name(request.method)
 
         self.operation: Operation[Request] = Operation(
             SpanKind.SERVER,
@@ -249,7 +249,7 @@ class Server:
     def succeeded(self, span: Span, request: Request, result: object) -> None:
         """Mark an exception that the framework has answered with an error page."""
         if request.error is not None:
-            self.failed(span, request, request.error)
+            record_failure(span, request.error, error_type=self.stable and not self.contrib)
         _forget(request)
 
     def failed(self, span: Span, request: Request, error: BaseException) -> None:
@@ -297,6 +297,12 @@ def mark_status_line(span: Span, line: str, semconv: Semconv) -> None:
         _mark_line(span, line, http.status_marker(semconv, server=True), stable=semconv.http.stable)
 
 
+def contrib_name(environ: Environ) -> str:
+    """Answer the name that contrib gives a WSGI request: `{method} {path}`."""
+    method = http.normal_method(environ.get("REQUEST_METHOD", "").strip())
+    return http.span_name(method, None if method == "_OTHER" else environ.get("PATH_INFO", "").strip())
+
+
 def server_renderer(semconv: Semconv) -> http.Render:
     """Compile what turns a `Request` into a server span's start attributes."""
     return http.renderer(semconv, _OLD, _STABLE)
@@ -338,12 +344,18 @@ def matched(
     span.update_name(name or http.span_name(scope.record.method, route))
 
 
-def wsgi(*, hook_at_start: bool = True, response_hook_environ: bool = True) -> Callable[[Wrapped, Setup], Wrapped]:
+def wsgi(
+    *,
+    hook_at_start: bool = True,
+    response_hook_environ: bool = True,
+    untraced: Callable[[Any], bool] | None = None,
+) -> Callable[[Wrapped, Setup], Wrapped]:
     """Make the advice for a WSGI entrance: a function or method whose last two arguments are PEP 3333's.
 
     Args:
         hook_at_start: whether `request_hook(span, environ)` is called here, or by the framework once the route is known.
         response_hook_environ: whether `response_hook` gets (span, environ, status, headers), or all but the environ.
+        untraced: tells an application that the user has taken out, given the method's object.
     """
 
     def advice(wrapped: Wrapped, setup: Setup) -> Wrapped:
@@ -351,7 +363,9 @@ def wsgi(*, hook_at_start: bool = True, response_hook_environ: bool = True) -> C
 
         def describe(*args: Any, **kwargs: Any) -> Request | None:
             environ = args[-2]
-            if SCOPE_KEY in environ or (is_excluded is not None and is_excluded(_url(environ))):
+            if SCOPE_KEY in environ or (untraced is not None and untraced(args[0])):
+                return None
+            if is_excluded is not None and is_excluded(_url(environ)):
                 return None
             return read(environ)
 
@@ -360,7 +374,9 @@ def wsgi(*, hook_at_start: bool = True, response_hook_environ: bool = True) -> C
             hook_head = (scope.span, scope.record.source) if response_hook_environ else (scope.span,)
             scope.args = (*scope.args[:-1], _start_response(server, scope, scope.args[-1], hook_head))
 
-        server = Server(setup, describe, hook_at_start=hook_at_start, prepare=prepare, stream=_stream_body)
+        # contrib's middleware answers an iterator whatever the application answers.
+        stream = Body if setup.semconv.contrib and hook_at_start else _stream_body
+        server = Server(setup, describe, hook_at_start=hook_at_start, prepare=prepare, stream=stream)
         return traced(wrapped, setup, server.operation)
 
     return advice

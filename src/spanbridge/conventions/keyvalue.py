@@ -98,7 +98,9 @@ def call(
                 response_hook(span, command.source[0], result)
 
         def failed(span: Span, command: Command, error: BaseException) -> None:
-            if not harmless(error):
+            if harmless(error):
+                succeeded(span, command, None)
+            else:
                 record_failure(span, error, error_type=semconv.database.stable and not contrib)
 
         operation: Operation[Command] = Operation(
