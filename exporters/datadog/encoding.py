@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from spanbridge.core.guard import report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 LOWEST, HIGHEST = -(1 << 63), (1 << 64) - 1
 
@@ -21,6 +21,27 @@ def _encoder() -> Callable[[object], bytes]:
     from msgspec.msgpack import Encoder
 
     return Encoder().encode
+
+
+def encode_chunk(spans: list[dict[str, Any]]) -> bytes:
+    """Encode one chunk; `join` makes a payload of several.
+
+    Args:
+        spans: its mapped spans.
+    """
+    return encode_v04([spans])[1:]  # without the header of an array of one
+
+
+def join(chunks: Sequence[bytes]) -> bytes:
+    """Make the payload that holds these encoded chunks: msgpack's array header, then one after the other."""
+    count = len(chunks)
+    if count < 16:
+        header = bytes((0x90 | count,))
+    elif count < 1 << 16:
+        header = b"\xdc" + count.to_bytes(2, "big")
+    else:
+        header = b"\xdd" + count.to_bytes(4, "big")
+    return header + b"".join(chunks)
 
 
 def encode_v04(chunks: Chunks) -> bytes:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import Event, ReadableSpan
     from opentelemetry.trace import Link
     from spanbridge.exporters.datadog.settings import Settings
-    from spanbridge.exporters.datadog.tags import Attributes, Meta, Metrics
+    from spanbridge.exporters.datadog.tags import Attributes, Finish, Meta, Metrics
     from spanbridge.exporters.datadog.trace import TraceState
 
 LOW_64 = (1 << 64) - 1
@@ -62,6 +62,7 @@ class Plan(NamedTuple):
 
     row: names.Row | None
     targets: Targets
+    finish: Finish | None
     by_status: bool
     service: str | names.Rule
     meta: Meta
@@ -75,7 +76,7 @@ class ResourcePlans(NamedTuple):
     service: str
     version: str
     meta: Meta
-    plans: dict[tuple[str, SpanKind], Plan]
+    plans: dict[str, dict[SpanKind, Plan]]
 
 
 @cache
@@ -134,27 +135,33 @@ class SpanMapper:
         attributes = _copied(span)
         plans = self._plans_for(span.resource)
         plan = self._plan_for(span, plans)
-        row = plan.row
-        service = self._service(plan, span.name, attributes)
-        meta = (plan.metas.get(service) or self._meta(plan, plans, service)).copy()
+        row, targets, finish, by_status, service, _, metas = plan
+        if type(service) is not str or "service.name" in attributes or "datadog.service" in attributes:
+            service = self._service(plan, span.name, attributes)
+        meta = (metas.get(service) or self._meta(plan, plans, service)).copy()
         metrics: Metrics = {"_dd.top_level": 1} if top_level else {}
-        reserved = _tag(attributes, plan.targets, meta, metrics)
-        operation, resource, kind, measured = self._names(plan, span, attributes)
+        reserved = _tag(attributes, targets, meta, metrics)
+        operation, resource, kind, measured = _names(row, span, attributes)
         if measured:
             metrics["_dd.measured"] = 1
-        if row is not None and row.finish is not None:
+        if finish is not None:
             try:
-                row.finish(attributes, meta, metrics)
+                finish(attributes, meta, metrics)
             except Exception as error:
-                report("mapping", error)
+                report("completing tags", error)
 
-        events: Sequence[Event] = span.events
-        exception = next((event for event in reversed(events) if event.name == "exception"), None) if events else None
-        failed = self._failed(plan, span, attributes, exception)
-        if failed:
-            self._describe_error(span, exception, reserved, meta, qualify=row is not None)
-            if row is not None and exception is not None:  # error.stack has it
-                events = [event for event in events if event is not exception]
+        # The properties copy these lists under a lock; nearly always they are empty.
+        events: Sequence[Event] = span.events if span._events else ()  # noqa: SLF001
+        links: Sequence[Link] = span.links if span._links else ()  # noqa: SLF001
+        failed = span.status.status_code is StatusCode.ERROR
+        if failed or by_status:
+            exception = _last_exception(events) if events else None
+            if by_status and (code := status(attributes)):
+                failed = self._failed_by_status(code, exception, row, failed=failed)
+            if failed:
+                self._describe_error(span, exception, reserved, meta, qualify=row is not None)
+                if row is not None:  # error.stack has it
+                    events = [event for event in events if event is not exception]
 
         context, parent = span.context, span.parent
         trace_id = context.trace_id if context else 0
@@ -179,7 +186,7 @@ class SpanMapper:
             self._mark_local_root(span, trace_id, meta, metrics)
         if events:
             self._add_events(mapped, events)
-        if links := span.links:
+        if links:
             self._add_links(mapped, links)
         return mapped
 
@@ -231,13 +238,14 @@ class SpanMapper:
 
     def _plan_for(self, span: ReadableSpan, plans: ResourcePlans) -> Plan:
         scope = span.instrumentation_scope
-        key = (scope.name if scope else "", span.kind)
-        plan = plans.plans.get(key)
-        if plan is None:
-            plan = self._make_plan(span, plans.service, *key)
+        name, kind = scope.name if scope else "", span.kind
+        try:
+            return plans.plans[name][kind]
+        except KeyError:
+            plan = self._make_plan(span, plans.service, name, kind)
             if len(plans.plans) < _MOST_PLANS:
-                plans.plans[key] = plan
-        return plan
+                plans.plans.setdefault(name, {})[kind] = plan
+            return plan
 
     def _make_plan(self, span: ReadableSpan, application: str, scope: str, kind: SpanKind) -> Plan:
         settings = self._settings
@@ -246,27 +254,32 @@ class SpanMapper:
             meta = {"span.kind": kind.name.lower(), "otel.scope.name": scope}
             if span.instrumentation_scope and span.instrumentation_scope.version:
                 meta["otel.scope.version"] = span.instrumentation_scope.version
-            return Plan(None, self._targets_of(OTLP), False, application or inferred_service(), meta, {})
+            service = self._mapped(application or inferred_service())
+            return Plan(None, self._targets_of(OTLP), None, False, service, meta, {})
         library, row = found
         if settings.obfuscate_404_resource and row.resource is names.route_or_path:
             row = replace(row, resource=names.route)
         meta = {"component": row.component or library.replace(" ", "_")}
         if kind is not SpanKind.INTERNAL:
             meta["span.kind"] = kind.name.lower()
-        service = self._integration_service(library, row, application)
         by_status = "http.response.status_code" in row.tags
-        return Plan(row, self._targets_of(row.tags), by_status, service, meta, {})
+        own = self._integration_service(library, row, application)
+        return Plan(row, self._targets_of(row.tags), row.finish, by_status, own, meta, {})
 
     def _integration_service(self, library: str, row: names.Row, application: str) -> str | names.Rule:
         settings = self._settings
         for name in filter(None, (row.setting, library, row.component)):
             if chosen := settings.integration_services.get(name):
-                return chosen
+                return self._mapped(chosen)
         if library in settings.split_by_domain:
             return names.called_host
         if application and (settings.remove_integration_services or not row.own):
-            return application
-        return row.service or application or inferred_service()
+            return self._mapped(application)
+        service = row.service or application or inferred_service()
+        return self._mapped(service) if isinstance(service, str) else service
+
+    def _mapped(self, service: str) -> str:
+        return self._settings.service_mapping.get(service, service)
 
     def _targets_of(self, table: Mapping[str, Any]) -> Targets:
         targets = self._targets.get(id(table))
@@ -278,16 +291,14 @@ class SpanMapper:
         return targets
 
     def _service(self, plan: Plan, name: str, attributes: Attributes) -> str:
-        service = plan.service
-        if "service.name" in attributes or "datadog.service" in attributes:
-            service = text(attributes, "datadog.service", "service.name") or service
-        if not isinstance(service, str):
-            service = service(name, attributes) or inferred_service()
-        return self._settings.service_mapping.get(service, service)
+        if chosen := text(attributes, "datadog.service", "service.name"):
+            return self._mapped(chosen)
+        if isinstance(plan.service, str):
+            return plan.service
+        return self._mapped(plan.service(name, attributes) or inferred_service())
 
     def _meta(self, plan: Plan, plans: ResourcePlans, service: str) -> Meta:
-        application = plans.service or inferred_service()
-        application = self._settings.service_mapping.get(application, application)
+        application = self._mapped(plans.service or inferred_service())
         meta = plans.meta | plan.meta
         if service == application:
             if plans.version:
@@ -300,25 +311,12 @@ class SpanMapper:
 
     # --- per span ---
 
-    def _names(self, plan: Plan, span: ReadableSpan, attributes: Attributes) -> names.Names:
-        name = span.name
-        try:
-            if type(name) is not str:
-                name = as_text(name)
-            if plan.row is None:
-                return names.agent_names(span.kind, name, attributes)
-            return names.classic_names(plan.row, name, attributes)
-        except Exception as error:
-            report("naming a span", error)
-            return span.kind.name.lower(), str(span.kind.name.lower()), "custom", False
-
-    def _failed(self, plan: Plan, span: ReadableSpan, attributes: Attributes, exception: Event | None) -> bool:
-        failed: bool = span.status.status_code is StatusCode.ERROR
-        if plan.by_status and (code := status(attributes)):
-            decided = code in self._settings.error_statuses
-            if exception is None or (plan.row is not None and plan.row.status_decides):
-                return decided or (failed and code < 400)
-            return failed or decided
+    def _failed_by_status(self, code: int, exception: Event | None, row: names.Row | None, *, failed: bool) -> bool:
+        """Apply ddtrace's rule: statuses that are configured as errors, or an exception (conventions-web-libs 1)."""
+        if code in self._settings.error_statuses:
+            return True
+        if exception is None or (row is not None and row.status_decides):
+            return failed and code < 400
         return failed
 
     def _describe_error(
@@ -369,17 +367,32 @@ class SpanMapper:
             report("mapping span events", error)
 
 
+def _last_exception(events: Sequence[Event]) -> Event | None:
+    return next((event for event in reversed(events) if event.name == "exception"), None)
+
+
+def _names(row: names.Row | None, span: ReadableSpan, attributes: Attributes) -> names.Names:
+    name, kind = span.name, span.kind
+    try:
+        if type(name) is not str:
+            name = as_text(name)
+        return names.agent_names(kind, name, attributes) if row is None else names.classic_names(row, name, attributes)
+    except Exception as error:
+        report("naming a span", error)
+        return kind.name.lower(), kind.name.lower(), "custom", False
+
+
 def _tag(attributes: dict[str, Any], targets: Targets, meta: Meta, metrics: Metrics) -> dict[str, Any]:
     """Store every attribute where its target says; those that steer the mapping are returned."""
     reserved: dict[str, Any] = {}
     for key, value in attributes.items():
         target = targets[key]
+        if target is None:
+            continue
         if type(target) is str:
             if type(value) is str and len(value) <= LONGEST_TEXT:
                 meta[target] = value
                 continue
-        elif target is None:
-            continue
         elif target is RESERVED:
             reserved[key] = value
             continue

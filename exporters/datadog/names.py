@@ -45,7 +45,9 @@ def main(name: str, attributes: Attributes) -> str:
 
 def without_method(name: str, attributes: Attributes) -> str:
     """A web framework's span without an HTTP method is a detail (middleware, view, send), under its own name."""
-    return "" if text(attributes, *_METHOD) else text(attributes, "asgi.event.type") or name
+    if "http.request.method" in attributes or "http.method" in attributes:
+        return ""
+    return text(attributes, "asgi.event.type") or name
 
 
 def connection(vendor: str) -> Rule:
@@ -81,14 +83,14 @@ def constant(value: str) -> Rule:
 
 
 def _method(attributes: Attributes) -> str:
-    method = text(attributes, *_METHOD)
+    method = attributes.get("http.request.method") or attributes.get("http.method") or ""
     return "HTTP" if method == "_OTHER" else method
 
 
 def route(name: str, attributes: Attributes) -> str:
     """`GET /items/<int:id>`; for unmatched requests `GET 404`."""
-    matched = attributes.get("http.route") or status(attributes)
-    return f"{_method(attributes)} {matched}" if matched else _method(attributes)
+    method, matched = _method(attributes), attributes.get("http.route") or status(attributes)
+    return f"{method} {matched}" if matched else method
 
 
 def route_or_status(name: str, attributes: Attributes) -> str:
@@ -278,7 +280,6 @@ class Row:
         measured: main operations get `_dd.measured`.
         inner: rule that names spans other than the main operation (middleware, commit); "" for the main one.
         part: rule that names spans with the main operation's resource and type (fetches, compiling a template), or "".
-        also: attribute -> further tag under which ddtrace shows it.
         setting: middle of DD_<SETTING>_SERVICE; empty means the library's name or the component.
         status_decides: an exception that carries an HTTP status below 500 makes no error.
     """
@@ -295,7 +296,6 @@ class Row:
     measured: bool = True
     inner: Rule = main
     part: Rule = main
-    also: Mapping[str, str] = field(default_factory=dict)
     setting: str = ""
     status_decides: bool = False
 
@@ -319,8 +319,18 @@ CLASSIC: dict[str, Row] = {
     "django": _web("django.request", route, "django"),
     "djangorestframework": _web("django.request", route, "django", component="django"),
     "falcon": _web("falcon.request", falcon_resource, "falcon", own=True),
-    "flask": _web("flask.request", route, "flask", also={"http.route": "flask.url_rule"}),
-    "molten": _web("molten.request", route, "molten", also={"http.route": "molten.route"}),
+    "flask": _web(
+        "flask.request",
+        route,
+        "flask",
+        tags=tags.HTTP_SERVER | {"http.route": tags.string("http.route", "flask.url_rule")},
+    ),
+    "molten": _web(
+        "molten.request",
+        route,
+        "molten",
+        tags=tags.HTTP_SERVER | {"http.route": tags.string("http.route", "molten.route")},
+    ),
     "pylons": _web("pylons.request", pylons_action, "pylons", own=True),
     "pyramid": _web("pyramid.request", pyramid_route, "pyramid"),
     "starlette": _web("starlette.request", route_or_path, "starlette", measured=False),

@@ -43,13 +43,12 @@ def text(attributes: Attributes, *keys: str) -> str:
 
 def status(attributes: Attributes) -> int:
     """Answer the HTTP status code under its stable or its old name, or 0."""
-    for key in ("http.response.status_code", "http.status_code"):
-        value = attributes.get(key)
-        if isinstance(value, int):
-            return value
-        if isinstance(value, str) and value.isdecimal() and len(value) == 3:
-            return int(value)
-    return 0
+    value = attributes.get("http.response.status_code")
+    if value is None:
+        value = attributes.get("http.status_code")
+    if isinstance(value, int):
+        return value
+    return int(value) if isinstance(value, str) and len(value) == 3 and value.isdecimal() else 0
 
 
 def url_path(url: str) -> str:
@@ -96,7 +95,9 @@ def as_text(value: object) -> str:
 
 def store(key: str, value: object, meta: Meta, metrics: Metrics) -> None:
     """Store one value by its type: numbers that fit as metric, the rest as text; None, NaN and infinities nowhere."""
-    if isinstance(value, int) and not isinstance(value, bool):
+    if type(value) is int and -(1 << 63) <= value < 1 << 64:
+        metrics[key] = value
+    elif isinstance(value, int) and not isinstance(value, bool):
         number = int.__int__(value)
         if -(1 << 63) <= number < 1 << 64:
             metrics[key] = number
@@ -114,9 +115,10 @@ def number(tag: str) -> Store:
     """Store a number, or a text that is one, as metric."""
 
     def store_number(value: Any, meta: Meta, metrics: Metrics) -> None:
-        if isinstance(value, str) and value.isdecimal() and len(value) < 20:
-            value = int(value)
-        store(tag, value, meta, metrics)
+        if type(value) is str and value.isdecimal() and len(value) < 20:
+            metrics[tag] = int(value)
+        else:
+            store(tag, value, meta, metrics)
 
     return store_number
 
@@ -125,8 +127,12 @@ def string(*tags: str) -> Store:
     """Store the value as text under each of `tags`."""
 
     def store_text(value: Any, meta: Meta, metrics: Metrics) -> None:
-        if value is not None:
-            meta.update(dict.fromkeys(tags, as_text(value)))
+        if type(value) is int:  # statuses
+            value = str(value)
+        elif type(value) is not str or len(value) > LONGEST_TEXT:
+            value = as_text(value)
+        for tag in tags:
+            meta[tag] = value
 
     return store_text
 

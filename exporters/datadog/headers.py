@@ -1,0 +1,238 @@
+"""The wire forms of a trace's record: x-datadog-* (protocol C.1) and the `dd` member of tracestate (protocol C.2).
+
+Pure functions; whatever a peer sends costs bounded time and at worst yields nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from opentelemetry.trace.span import TraceState as W3CTraceState
+from spanbridge.exporters.datadog.trace import LOW_64, TraceState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Values = Callable[[str], list[str]]
+
+TRACE_ID, PARENT_ID = "x-datadog-trace-id", "x-datadog-parent-id"
+PRIORITY, ORIGIN, TAGS = "x-datadog-sampling-priority", "x-datadog-origin", "x-datadog-tags"
+TRACEPARENT, TRACESTATE = "traceparent", "tracestate"
+SAMPLED, RANDOM = 0x01, 0x02
+
+_MOST_TRACESTATE_READ, _MOST_TRACESTATE_WRITTEN, _MOST_MEMBERS = 8192, 512, 32
+_MOST_MEMBER = 256 - 22  # `dd=` and `p:` with its id are not counted
+_LONG_MEMBER = 128
+_MOST_ITEMS = 64
+_DECIMAL = re.compile(r"[0-9]{1,20}")
+_PRIORITY = re.compile(r"-1|[0-2]")
+_PROPAGATED = re.compile(r"_dd\.p\.[\x21-\x2b\x2d-\x3c\x3e-\x7e]+")
+_TAG = re.compile(r"[\x21-\x2b\x2d-\x3c\x3e-\x7e]+")
+_VALUE = re.compile(r"[\x20-\x2b\x2d-\x7e]+")
+_ORIGIN = re.compile(r"[\x20-\x7e]{1,128}")
+_DECISION_MAKER = re.compile(r"-(?:[0-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5])")
+_HALF_ID = re.compile(r"[0-9a-f]{16}")
+_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+_MEMBER = re.compile(
+    r"([a-z][_0-9a-z\-*/]{0,255}|[a-z0-9][_0-9a-z\-*/]{0,240}@[a-z][_0-9a-z\-*/]{0,13})"
+    r"=([\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e])"
+)
+_FOREIGN_IN_VALUE = re.compile(r"[,;~]|[^\x20-\x7e]+")
+_FOREIGN_IN_KEY = re.compile(r"[, =]|[^\x20-\x7e]+")
+_PARENT = "p"
+
+
+class Found(NamedTuple):
+    """A context that a peer sent."""
+
+    trace_id: int
+    span_id: int
+    state: TraceState
+    flags: int = 0
+    members: W3CTraceState | None = None
+
+
+def first(values: list[str]) -> str:
+    """Give the first value of a header, without blanks around it; empty when there is none."""
+    return values[0].strip() if values else ""
+
+
+def _identifier(raw: str) -> int:
+    number = int(raw) if _DECIMAL.fullmatch(raw) else 0
+    return number if number <= LOW_64 else 0
+
+
+def _origin(raw: str) -> str:
+    return raw if _ORIGIN.fullmatch(raw) else ""
+
+
+def read_datadog(values: Values, most_tags: int) -> Found | None:
+    """Read x-datadog-* headers.
+
+    Args:
+        values: gives the values of a header by its lower-case name.
+        most_tags: most characters of x-datadog-tags; 0 ignores that header.
+    """
+    trace_id = _identifier(first(values(TRACE_ID)))
+    if not trace_id:
+        return None
+    state = TraceState(origin=_origin(first(values(ORIGIN))))
+    if _PRIORITY.fullmatch(priority := first(values(PRIORITY))):
+        state.priority = int(priority)
+    _read_tags(first(values(TAGS)), most_tags, state)
+    span_id = _identifier(first(values(PARENT_ID)))
+    if not span_id:
+        # Synthetic tests name the trace but no parent. OpenTelemetry cannot continue a trace without a parent id.
+        span_id = state.absent_parent = trace_id
+    return Found(int(state.tags.get("_dd.p.tid", "0"), 16) << 64 | trace_id, span_id, state)
+
+
+def _read_tags(raw: str, most: int, state: TraceState) -> None:
+    if not raw or most == 0:
+        return
+    if len(raw) > most:
+        state.error = "extract_max_size"
+        return
+    tags: dict[str, str] = {}
+    for part in raw.split(","):
+        key, _, value = part.partition("=")
+        value = value.strip()
+        if not (_TAG.fullmatch(key) and _VALUE.fullmatch(value)):
+            state.error = "decoding_error"
+            return
+        if _PROPAGATED.fullmatch(key) and key != "_dd.p.upstream_services":
+            tags[key] = value
+    decision_maker = tags.pop("_dd.p.dm", "")
+    if decision_maker and not _DECISION_MAKER.fullmatch(decision_maker):
+        state.error, decision_maker = "decoding_error", ""
+    high = tags.get("_dd.p.tid")
+    if high is not None and (not _HALF_ID.fullmatch(high) or not int(high, 16)):
+        state.error = f"malformed_tid {tags.pop('_dd.p.tid')}"
+    state.decision_maker, state.tags = decision_maker, tags
+
+
+def write_datadog(trace_id: int, state: TraceState, most_tags: int) -> tuple[tuple[str, str], ...]:
+    """Render the x-datadog-* headers that are the same for every span of a trace; tags that do not fit are noted."""
+    headers = [(TRACE_ID, str(trace_id & LOW_64))]
+    if state.priority is not None:
+        headers.append((PRIORITY, str(state.priority)))
+    if state.origin:
+        headers.append((ORIGIN, state.origin))
+    tags = {"_dd.p.dm": state.decision_maker, **state.tags} if state.decision_maker else state.tags
+    if tags and (not state.error or state.error.startswith("malformed_tid")):
+        text = ",".join(f"{key}={value}" for key, value in tags.items())
+        if most_tags == 0:
+            state.error = "disabled"
+        elif len(text) > most_tags:
+            state.error = "inject_max_size"
+        elif all(_TAG.fullmatch(key) and _VALUE.fullmatch(value) for key, value in tags.items()):
+            headers.append((TAGS, text))
+        else:
+            state.error = "encoding_error"
+    return tuple(headers)
+
+
+def read_w3c(values: Values) -> Found | None:
+    """Read traceparent, and what the `dd` member of tracestate adds to it.
+
+    Args:
+        values: gives the values of a header by its lower-case name.
+    """
+    match = _TRACEPARENT.fullmatch(first(values(TRACEPARENT)))
+    if match is None:
+        return None
+    version, trace, span, flags, more = match.groups()
+    trace_id, span_id = int(trace, 16), int(span, 16)
+    if version == "ff" or not trace_id or not span_id or (version == "00" and more):
+        return None
+    bits = int(flags, 16) & (SAMPLED | RANDOM)
+    own, members = _split_tracestate(values(TRACESTATE))
+    return Found(trace_id, span_id, read_member(own, trace_id, bits), bits, members)
+
+
+def _split_tracestate(values: list[str]) -> tuple[str, W3CTraceState | None]:
+    """Separate the `dd` member from the others; members that are not well-formed are left out."""
+    if sum(map(len, values)) > _MOST_TRACESTATE_READ:
+        return "", None
+    own = ""
+    members: dict[str, str] = {}
+    for text in values:
+        for member in text.split(","):
+            stripped = member.strip(" \t")
+            if stripped.startswith("dd="):
+                own = own or stripped[3:]
+            elif len(members) < _MOST_MEMBERS - 1 and (match := _MEMBER.fullmatch(stripped)):
+                members.setdefault(match[1], match[2])
+    return own, W3CTraceState(list(members.items())) if members else None
+
+
+def read_member(member: str, trace_id: int, flags: int) -> TraceState:
+    """Make the record of a trace from its `dd` member (may be empty) and the flags of its traceparent."""
+    state = TraceState.new(trace_id)
+    priority: int | None = None
+    for item in member.split(";")[:_MOST_ITEMS]:
+        key, _, raw = item.partition(":")
+        value = raw.replace("~", "=")
+        if key == "s" and _PRIORITY.fullmatch(value):
+            priority = int(value)
+        elif key == "o":
+            state.origin = _origin(value)
+        elif key == _PARENT and _HALF_ID.fullmatch(value):
+            state.last_parent_id = value
+        elif key == "t.dm":
+            state.decision_maker = value if _DECISION_MAKER.fullmatch(value) else ""
+        elif key.startswith("t.") and key != "t.tid" and _VALUE.fullmatch(value):
+            tag = f"_dd.p.{key[2:]}"
+            if _PROPAGATED.fullmatch(tag):
+                state.tags[tag] = value
+    state.priority = _agreed_priority(priority, flags & SAMPLED, state.origin)
+    return state
+
+
+def _agreed_priority(priority: int | None, sampled: int, origin: str) -> int | None:
+    """Reconcile the priority of the `dd` member with the sampled flag, which another vendor may have changed."""
+    if origin == "rum" and not priority:
+        return priority
+    if sampled:
+        return priority if priority is not None and priority > 0 else 1
+    return priority if priority is not None and priority < 0 else 0
+
+
+def write_member(state: TraceState) -> str:
+    """Render the part of the `dd` member that is the same for every span of a trace, with a `;` in front."""
+    items = []
+    if state.priority is not None:
+        items.append(f"s:{state.priority}")
+    if state.origin:
+        items.append(f"o:{_encode(state.origin)}")
+    tags = {"_dd.p.dm": state.decision_maker} if state.decision_maker else {}
+    if (user := state.tags.get("_dd.p.usr.id")) is not None:
+        tags["_dd.p.usr.id"] = user
+    tags |= state.tags
+    length = sum(len(item) + 1 for item in items)
+    for key, value in tags.items():
+        item = f"t.{_FOREIGN_IN_KEY.sub('_', key.removeprefix('_dd.p.'))}:{_encode(value)}"
+        if length + len(item) + 1 <= _MOST_MEMBER:
+            items.append(item)
+            length += len(item) + 1
+    return "".join(f";{item}" for item in items)
+
+
+def _encode(value: str) -> str:
+    return _FOREIGN_IN_VALUE.sub("_", value).replace("=", "~")
+
+
+def write_tracestate(own: str, others: Mapping[str, str]) -> str:
+    """Put the `dd` member in front of the other members; long ones go first when there is no room for all."""
+    members = [f"{key}={value}" for key, value in others.items() if key != "dd"][: _MOST_MEMBERS - 1]
+    excess = len(own) + sum(len(member) + 1 for member in members) - _MOST_TRACESTATE_WRITTEN
+    if excess > 0:
+        candidates = sorted(reversed(members), key=lambda member: len(member) <= _LONG_MEMBER)
+        for member in candidates:
+            if excess <= 0:
+                break
+            if not member.startswith("ot="):
+                members.remove(member)
+                excess -= len(member) + 1
+    return ",".join([own, *members])

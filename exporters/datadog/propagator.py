@@ -1,0 +1,314 @@
+"""Propagation between services: x-datadog-* alone, or together with W3C trace context and baggage as ddtrace does it.
+
+What came in is kept in the context (priority, origin, tags) until the local root starts; see `trace.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
+from opentelemetry.context import Context, set_value
+from opentelemetry.propagators.textmap import DefaultGetter, TextMapPropagator, default_getter, default_setter
+from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, TraceFlags, get_current_span, set_span_in_context
+
+from spanbridge.core.guard import first_time, logger, report
+from spanbridge.exporters.datadog import headers
+from spanbridge.exporters.datadog.settings import Settings
+from spanbridge.exporters.datadog.trace import LOW_64, REMOTE_KEY, Remote, TraceState, remote_in, traces
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from opentelemetry.propagators.textmap import CarrierT, Getter, Setter
+
+    from spanbridge.exporters.datadog.headers import Found, Values
+
+
+def _fold(name: str) -> str:
+    return name.lower().replace("_", "-").removeprefix("http-")
+
+
+def _values(carrier: Any, getter: Getter[Any]) -> Values:
+    """Return a look-up of header values by lower-case name.
+
+    OpenTelemetry's default getter is case-sensitive, so a plain mapping is searched by folded names where needed
+    (also WSGI's); getters of frameworks know their carriers.
+    """
+    if not (isinstance(getter, DefaultGetter) and isinstance(carrier, Mapping)):
+        return lambda name: [_text(value) for value in getter.get(carrier, name) or ()]
+    folded: dict[str, Any] = {}
+
+    def values(name: str) -> list[str]:
+        found = carrier.get(name)
+        if found is None:
+            if not folded:
+                folded.update({"": None}, **{_fold(key): carrier[key] for key in carrier if isinstance(key, str)})
+            found = folded.get(name)
+        if found is None:
+            return []
+        return [_text(found)] if isinstance(found, str | bytes) else [_text(value) for value in found]
+
+    return values
+
+
+def _text(value: object) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+
+
+def _span_context(found: Found) -> SpanContext:
+    priority = found.state.priority
+    # Nobody has decided yet: "sampled" lets foreign samplers go on; ours looks at the record first.
+    sampled = headers.SAMPLED if priority is None or priority > 0 else 0
+    flags = TraceFlags(sampled | found.flags & headers.RANDOM)
+    return SpanContext(found.trace_id, found.span_id, True, flags, found.members)  # noqa: FBT003
+
+
+def _with_remote(found: Found, links: tuple[Link, ...], context: Context) -> Context:
+    context = set_value(REMOTE_KEY, Remote(found.trace_id, found.state, links), context)
+    return set_span_in_context(NonRecordingSpan(_span_context(found)), context)
+
+
+def _state(span_context: SpanContext, context: Context | None) -> TraceState:
+    """Find the record of the current trace; one that nobody has recorded is made from the sampled flag."""
+    trace_id = span_context.trace_id
+    if (state := traces.get(trace_id)) is not None:
+        return state
+    if (remote := remote_in(context, trace_id)) is not None:
+        return remote.state
+    state = TraceState.new(trace_id)
+    state.priority = int(span_context.trace_flags & headers.SAMPLED)
+    return state
+
+
+def _inject_datadog(
+    carrier: Any, span_context: SpanContext, state: TraceState, setter: Setter[Any], most_tags: int
+) -> None:
+    if state.headers is None:
+        state.headers = headers.write_datadog(span_context.trace_id, state, most_tags)
+    for name, value in state.headers:
+        setter.set(carrier, name, value)
+    span_id = span_context.span_id
+    setter.set(carrier, headers.PARENT_ID, "0" if span_id == state.absent_parent else str(span_id))
+
+
+def _inject_w3c(carrier: Any, span_context: SpanContext, state: TraceState, setter: Setter[Any]) -> None:
+    trace_id, span_id, remote, flags, members, _ = span_context
+    if span_id == state.absent_parent:
+        return
+    sampled = flags & headers.SAMPLED if state.priority is None else state.priority > 0
+    setter.set(
+        carrier, headers.TRACEPARENT, f"00-{trace_id:032x}-{span_id:016x}-{flags & headers.RANDOM | sampled:02x}"
+    )
+    if state.member is None:
+        state.member = headers.write_member(state)
+    # Only spans that are sent to Datadog may be named as the last one.
+    last = state.last_parent_id if remote else f"{span_id:016x}"
+    own = f"dd=p:{last}{state.member}" if last else f"dd={state.member[1:]}"
+    setter.set(carrier, headers.TRACESTATE, headers.write_tracestate(own, members) if members else own)
+
+
+class DatadogPropagator(TextMapPropagator):
+    """Reads and writes x-datadog-* headers only; goes together with OpenTelemetry's `tracecontext` and `baggage`.
+
+    This is what OTEL_PROPAGATORS=datadog means. `composite_propagator` is the better choice where nothing else
+    propagates, because it also resolves conflicts between the formats.
+
+    Args:
+        settings: read from the environment when not given.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self._most_tags = (settings or Settings.from_environment()).x_datadog_tags_max_length
+
+    def extract(
+        self,
+        carrier: CarrierT,
+        context: Context | None = None,
+        getter: Getter[CarrierT] = default_getter,
+    ) -> Context:
+        """Return `context` with the remote parent that the carrier names, if it names one."""
+        context = Context() if context is None else context
+        try:
+            found = headers.read_datadog(_values(carrier, getter), self._most_tags)
+            if found is None:
+                return context
+            before = get_current_span(context).get_span_context()
+            if before.is_remote and before.trace_id == found.trace_id:
+                found = found._replace(flags=before.trace_flags, members=before.trace_state)
+            return _with_remote(found, (), context)
+        except Exception as error:
+            report("extracting x-datadog headers", error)
+            return context
+
+    def inject(
+        self,
+        carrier: CarrierT,
+        context: Context | None = None,
+        setter: Setter[CarrierT] = default_setter,
+    ) -> None:
+        """Write the current span's headers into the carrier."""
+        span_context = get_current_span(context).get_span_context()
+        if span_context.is_valid:
+            _inject_datadog(carrier, span_context, _state(span_context, context), setter, self._most_tags)
+
+    @property
+    def fields(self) -> set[str]:
+        """The headers that `inject` may write."""
+        return {headers.TRACE_ID, headers.PARENT_ID, headers.PRIORITY, headers.ORIGIN, headers.TAGS}
+
+
+def composite_propagator(settings: Settings | None = None) -> TextMapPropagator:
+    """Make the propagator that DD_TRACE_PROPAGATION_STYLE(_EXTRACT, _INJECT) asks for (protocol C.3).
+
+    Args:
+        settings: read from the environment when not given.
+    """
+    return _CompositePropagator(settings or Settings.from_environment())
+
+
+def _installed(style: str) -> TextMapPropagator | None:
+    """Load a propagator that another distribution offers under the style's name (b3, b3multi)."""
+    from opentelemetry.util._importlib_metadata import entry_points
+
+    try:
+        for entry_point in entry_points(group="opentelemetry_propagator", name=style):
+            propagator = entry_point.load()()
+            if isinstance(propagator, TextMapPropagator):
+                return propagator
+    except Exception as error:
+        report(f"the propagator {style}", error)
+        return None
+    if first_time(f"propagator:{style}"):
+        logger.warning("propagation style %r is ignored: no installed package offers it", style)
+    return None
+
+
+class _CompositePropagator(TextMapPropagator):
+    """Several formats at once: the first context found is continued, contradicting ones become links."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        styles = dict.fromkeys((*settings.styles_extract, *settings.styles_inject))
+        own = {"datadog", "tracecontext", "baggage"}
+        others = {style: _installed(style) for style in styles if style not in own}
+        self._others = {style: propagator for style, propagator in others.items() if propagator is not None}
+        self._styles = [style for style in settings.styles_extract if style in self._others or style in own]
+        self._baggage = W3CBaggagePropagator()
+        self._reads_baggage = "baggage" in self._styles
+        self._injects = settings.styles_inject
+        self._writers = [self._others[style] for style in settings.styles_inject if style in self._others]
+        if "baggage" in self._injects:
+            self._writers.append(self._baggage)
+        readers: dict[str, Callable[[Values], Found | None]] = {
+            "datadog": lambda values: headers.read_datadog(values, settings.x_datadog_tags_max_length),
+            "tracecontext": headers.read_w3c,
+        }
+        self._readers = readers
+
+    def extract(
+        self,
+        carrier: CarrierT,
+        context: Context | None = None,
+        getter: Getter[CarrierT] = default_getter,
+    ) -> Context:
+        """Return `context` with the remote parent and the baggage that the carrier holds."""
+        context = Context() if context is None else context
+        if self._settings.behavior_extract == "ignore":
+            return context
+        try:
+            context = self._extract_parent(carrier, context, getter)
+            if self._reads_baggage:
+                context = self._baggage.extract(carrier, context, getter)
+        except Exception as error:
+            report("extracting trace context", error)
+        return context
+
+    def _extract_parent(self, carrier: Any, context: Context, getter: Getter[Any]) -> Context:
+        values = _values(carrier, getter)
+        primary: Found | None = None
+        primary_style = ""
+        links: list[Link] = []
+        for style in self._styles:
+            found = self._read(style, values, carrier, getter)
+            if found is None:
+                continue
+            if primary is None:
+                primary, primary_style = found, style
+                if self._settings.extract_first:
+                    break
+            elif _same_trace(primary, found):
+                primary = _merge(primary, found) if style == "tracecontext" else primary
+            else:
+                links.append(_link(found, "terminated_context", style))
+        if primary is None:
+            return context
+        if self._settings.behavior_extract == "restart":
+            link = _link(primary, "propagation_behavior_extract", primary_style)
+            return set_value(REMOTE_KEY, Remote(0, TraceState(), (link, *links)), context)
+        return _with_remote(primary, tuple(links), context)
+
+    def _read(self, style: str, values: Values, carrier: Any, getter: Getter[Any]) -> Found | None:
+        if (reader := self._readers.get(style)) is not None:
+            return reader(values)
+        if (other := self._others.get(style)) is None:
+            return None
+        span_context = get_current_span(other.extract(carrier, Context(), getter)).get_span_context()
+        if not span_context.is_valid:
+            return None
+        state = TraceState.new(span_context.trace_id)
+        state.priority = int(span_context.trace_flags & headers.SAMPLED)
+        return headers.Found(span_context.trace_id, span_context.span_id, state)
+
+    def inject(
+        self,
+        carrier: CarrierT,
+        context: Context | None = None,
+        setter: Setter[CarrierT] = default_setter,
+    ) -> None:
+        """Write the current span and the baggage into the carrier, in every style."""
+        span_context = get_current_span(context).get_span_context()
+        if span_context.is_valid:
+            state = _state(span_context, context)
+            if "datadog" in self._injects:
+                _inject_datadog(carrier, span_context, state, setter, self._settings.x_datadog_tags_max_length)
+            if "tracecontext" in self._injects:
+                _inject_w3c(carrier, span_context, state, setter)
+        for writer in self._writers:
+            writer.inject(carrier, context, setter)
+
+    @property
+    def fields(self) -> set[str]:
+        """The headers that `inject` may write."""
+        found = set().union(*(writer.fields for writer in self._writers))
+        if "datadog" in self._injects:
+            found |= {headers.TRACE_ID, headers.PARENT_ID, headers.PRIORITY, headers.ORIGIN, headers.TAGS}
+        if "tracecontext" in self._injects:
+            found |= {headers.TRACEPARENT, headers.TRACESTATE}
+        return found
+
+
+def _same_trace(primary: Found, other: Found) -> bool:
+    """Compare trace ids; one side may know the low half only, as 64-bit tracers do."""
+    if primary.trace_id == other.trace_id:
+        return True
+    low = primary.trace_id & LOW_64
+    return low == other.trace_id & LOW_64 and low in {primary.trace_id, other.trace_id}
+
+
+def _merge(primary: Found, w3c: Found) -> Found:
+    """Let W3C headers of the same trace complete the primary context (protocol C.3)."""
+    state = primary.state
+    if w3c.trace_id > primary.trace_id:
+        state.tags["_dd.p.tid"] = f"{w3c.trace_id >> 64:016x}"
+    if w3c.span_id != primary.span_id:
+        # A hop without Datadog tracing came last: it is the parent, and the last Datadog span is kept as a tag.
+        last = "" if state.absent_parent else f"{primary.span_id:016x}"
+        state.last_parent_id = w3c.state.last_parent_id or last
+        state.absent_parent = 0
+    return w3c._replace(trace_id=max(w3c.trace_id, primary.trace_id), state=state)
+
+
+def _link(found: Found, reason: str, style: str) -> Link:
+    return Link(_span_context(found), {"reason": reason, "context_headers": style})

@@ -1,0 +1,177 @@
+"""The record of one trace that processor, sampler and propagators share, and where they find it.
+
+Records live with the trace's open spans in this process; those of ended traces stay for a while, so that late spans
+and forked children keep the decision.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from threading import RLock
+from typing import TYPE_CHECKING, NamedTuple
+
+from opentelemetry.context import create_key, get_value
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Link, SpanContext
+
+USER_REJECT, AUTO_REJECT, AUTO_KEEP, USER_KEEP = -1, 0, 1, 2
+DEFAULT, MANUAL = "-0", "-4"  # decision makers (protocol D.1)
+LOW_64 = (1 << 64) - 1
+RECENT = 1024
+
+
+@dataclass(slots=True)
+class TraceState:
+    """What is known about one trace.
+
+    Args:
+        priority: -1 user reject, 0 auto reject, 1 auto keep, 2 user keep; None while undecided.
+        decision_maker: the mechanism that decided, such as `-0`; empty when unknown (protocol D.1).
+        origin: where the trace comes from, such as `synthetics`.
+        tags: the `_dd.p.*` tags that travel with the trace, without the decision maker.
+        metrics: what a sampling mechanism wants to be sent, such as `_dd.rule_psr`.
+        last_parent_id: the last Datadog span upstream, 16 hexadecimal digits (protocol C.2).
+        error: why tags could not be propagated (`_dd.propagation_error`).
+        absent_parent: the span id that stands for "continue the trace without a parent"; 0 when there is none.
+    """
+
+    priority: int | None = None
+    decision_maker: str = ""
+    origin: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    last_parent_id: str = ""
+    error: str = ""
+    absent_parent: int = 0
+    # Rendered once per decision, because every outgoing request carries them.
+    headers: tuple[tuple[str, str], ...] | None = field(default=None, repr=False, compare=False)
+    member: str | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def new(cls, trace_id: int) -> TraceState:
+        """Make the undecided record of a trace that starts here."""
+        high = trace_id >> 64
+        return cls(tags={"_dd.p.tid": f"{high:016x}"} if high else {})
+
+    def decide(self, priority: int, decision_maker: str = "") -> None:
+        """Set the priority; an empty decision maker leaves the old one."""
+        self.priority = priority
+        self.decision_maker = decision_maker or self.decision_maker
+        self.headers = self.member = None
+
+    def decide_by_attributes(self, attributes: Mapping[str, object]) -> None:
+        """Follow the attributes `manual.keep` and `manual.drop` of any span of the trace; keep wins."""
+        if _set(attributes.get("manual.keep")):
+            priority = USER_KEEP
+        elif _set(attributes.get("manual.drop")):
+            priority = USER_REJECT
+        else:
+            return
+        self.metrics.clear()
+        self.decide(priority, MANUAL)
+
+
+def _set(value: object) -> bool:
+    return value is not None and value is not False and value not in ("false", "False", "0", 0)
+
+
+class Remote(NamedTuple):
+    """What a propagator extracted, carried in the context until the local root starts.
+
+    `trace_id` is 0 when a new trace is to start that only links to the extracted one.
+    """
+
+    trace_id: int
+    state: TraceState
+    links: tuple[Link, ...] = ()
+
+
+REMOTE_KEY = create_key("spanbridge-datadog-remote")
+
+
+def remote_in(context: Context | None, trace_id: int) -> Remote | None:
+    """Find what was extracted for this trace."""
+    value = get_value(REMOTE_KEY, context)
+    return value if isinstance(value, Remote) and value.trace_id == trace_id else None
+
+
+def state_at_start(trace_id: int, parent: SpanContext, context: Context | None) -> TraceState:
+    """Find or make the record for a span about to start: known here, extracted, or told by the sampled flag alone.
+
+    Args:
+        trace_id: of the span about to start.
+        parent: the parent's context, which may be invalid.
+        context: the context that the span starts in.
+    """
+    if (known := traces.get(trace_id)) is not None:
+        return known
+    if (remote := remote_in(context, trace_id)) is not None:
+        return remote.state
+    state = TraceState.new(trace_id)
+    if parent.is_valid:
+        state.priority = AUTO_KEEP if parent.trace_flags.sampled else AUTO_REJECT
+    return state
+
+
+class TraceRegistry:
+    """Records by trace id: those with open spans, and a bounded number of others, the latest."""
+
+    def __init__(self, recent: int = RECENT) -> None:
+        self._most_recent = recent
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop every record."""
+        self._lock = RLock()  # a span may end inside a garbage collection or signal handler that interrupts us here
+        self._open: dict[int, TraceState] = {}
+        self._recent: dict[int, TraceState] = {}
+
+    def __len__(self) -> int:
+        return len(self._open) + len(self._recent)
+
+    def get(self, trace_id: int) -> TraceState | None:
+        """Find the record of a trace."""
+        return self._open.get(trace_id) or self._recent.get(trace_id)
+
+    def get_open(self, trace_id: int) -> TraceState | None:
+        """Find the record of a trace that has open spans in this process."""
+        return self._open.get(trace_id)
+
+    def remember(self, trace_id: int, state: TraceState) -> None:
+        """Keep the record of a trace that has no open span (yet) until newer ones push it out."""
+        with self._lock:
+            if trace_id not in self._open:
+                self._recent.pop(trace_id, None)
+                self._recent[trace_id] = state
+                if len(self._recent) > self._most_recent:
+                    del self._recent[next(iter(self._recent))]
+
+    def hold(self, trace_id: int, offered: TraceState) -> TraceState:
+        """Open the record of a trace; `offered` becomes the record unless spans of the trace are open already."""
+        with self._lock:
+            self._recent.pop(trace_id, None)
+            return self._open.setdefault(trace_id, offered)
+
+    def release(self, trace_id: int) -> None:
+        """Close the record of a trace whose spans have all ended; it is remembered for a while."""
+        with self._lock:
+            if (state := self._open.pop(trace_id, None)) is not None:
+                self.remember(trace_id, state)
+
+    def after_fork(self) -> None:
+        """Keep the latest records in a forked child, where none of their spans is open."""
+        records = [*self._recent.items(), *self._open.items()][-self._most_recent :]
+        self.forget()
+        for trace_id, state in records:
+            self._recent[trace_id] = state
+
+
+traces = TraceRegistry()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=traces.after_fork)
