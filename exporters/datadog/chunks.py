@@ -57,11 +57,10 @@ class _OpenTrace:
     touched: float = 0.0
 
     def take(self, *, partial: bool) -> Chunk:
-        """Take the finished spans out, the local root first if it is among them."""
+        """Take the finished spans out, in the order in which they started: the local root first, if it is done."""
         finished = [member for member in self.members.values() if member.finished]
         for member in finished:
             del self.members[member.span.context.span_id]  # type: ignore[union-attr]
-        finished.sort(key=lambda member: not member.local_root)  # stable: the others stay in order
         return Chunk(self.state, finished, partial)
 
 

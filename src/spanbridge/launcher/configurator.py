@@ -119,7 +119,7 @@ def _processors(names: list[str], settings: Settings | None) -> Iterator[SpanPro
             if name == _DATADOG:
                 from spanbridge.exporters.datadog import DatadogSpanProcessor
 
-                yield DatadogSpanProcessor(settings)
+                yield DatadogSpanProcessor(settings=settings)
             else:
                 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
