@@ -32,7 +32,7 @@ def table() -> str:
             instrumentor = registry.get(name)
             ready += instrumentor is not None
             cells = _ready(instrumentor, libraries["library"][name]) if instrumentor else ["planned", "", ""]
-            rows.append(f"| {'' if number else group} | {name} | {' | '.join(cells)} |".replace("|  |", "| |"))
+            rows.append(f"| {'' if number else group} | {name} | {' | '.join(cells)} |".replace("|  ", "| "))
     total = sum(map(len, libraries["integrations"].values()))
     return "\n".join([f"{ready} of {total} are ready.", "", *rows])
 
