@@ -148,5 +148,5 @@ def _wheel(session: nox.Session) -> str:
             session.run_install("uv", "build", "--quiet", "--wheel", "--out-dir", copy / "dist", copy, external=True)
         else:
             session.run_install("python", "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", copy / "dist", copy)
-        _built.append(str(next((copy / "dist").glob("*.whl"))))
+        _built.append(str(next((copy / "dist").glob("*.whl"), copy)))  # none with --no-install, which installs nothing
     return _built[0]
