@@ -31,31 +31,37 @@ if TYPE_CHECKING:
 _COMMENTER_KEY = "SQLCOMMENTER_ORM_TAGS_AND_VALUES"
 
 
-def _scope() -> tuple[Scope[http_server.Request] | None, Request]:
-    """The scope of the request that Flask is working on, and Flask's request itself, without its proxy."""
+def _finder() -> Callable[[], tuple[Scope[http_server.Request] | None, Request]]:
+    """Compile what finds the scope of the request that Flask is working on, and Flask's request without its proxy."""
     from flask.globals import request
 
-    current: Request = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
-    return http_server.scope_of(current.environ), current
+    current: Callable[[], Request] = request._get_current_object  # type: ignore[attr-defined]  # noqa: SLF001
+
+    def find() -> tuple[Scope[http_server.Request] | None, Request]:
+        found = current()
+        return found.environ.get(http_server.SCOPE_KEY), found
+
+    return find
 
 
 def _routing(wrapped: Wrapped, setup: Setup) -> Wrapped:
     """Flask has matched the request: name the span, hand it to the user's hook."""
     request_hook = http.hooked(setup, "request_hook")
     contrib = setup.semconv.contrib
-    comment = _commenter(setup)
+    find, comment = _finder(), _commenter(setup)
 
     def before(*args: Any, **kwargs: Any) -> None:
-        scope, request = _scope()
+        scope, request = find()
         if scope is None:
             return
         rule = request.url_rule
-        route, endpoint = (None, None) if rule is None else (rule.rule, rule.endpoint)
-        http_server.matched(scope, route, {} if contrib or endpoint is None else {"flask.endpoint": endpoint})
+        if rule is not None:
+            http_server.matched(scope, rule.rule, {} if contrib else {"flask.endpoint": rule.endpoint})
         if request_hook is not None:
             request_hook(scope.span, request.environ)
         if comment is not None:
             # Ends with the scope: leaving it resets the context to what it was before.
+            endpoint, route = (None, None) if rule is None else (rule.endpoint, rule.rule)
             attach(set_value(_COMMENTER_KEY, comment(endpoint, route)))
 
     return observed(wrapped, setup, before=before)
@@ -63,7 +69,8 @@ def _routing(wrapped: Wrapped, setup: Setup) -> Wrapped:
 
 def _commenter(setup: Setup) -> Callable[[str | None, str | None], dict[str, str]] | None:
     """Compile what tells SQL commenters about a route; made once per route."""
-    if not setup.options["enable_commenter"]:
+    enabled = setup.options["enable_commenter"]
+    if not (setup.semconv.contrib if enabled is None else enabled):
         return None
     wanted = dict(setup.options["commenter_options"] or {})
     framework = f"flask:{version('flask')}"
@@ -79,8 +86,10 @@ def _commenter(setup: Setup) -> Callable[[str | None, str | None], dict[str, str
 def _answering(wrapped: Wrapped, setup: Setup) -> Wrapped:
     """Note whether the response is all there, so that its span ends with the call and not with the body."""
 
+    find = _finder()
+
     def after(response: Response, app: Flask, answer: Any) -> None:
-        scope, _ = _scope()
+        scope, _ = find()
         if scope is not None:
             # An HTTPException becomes an iterator, though its page is complete.
             scope.record.complete = response.is_sequence or hasattr(answer, "get_response")
@@ -91,8 +100,10 @@ def _answering(wrapped: Wrapped, setup: Setup) -> Wrapped:
 def _failing(wrapped: Wrapped, setup: Setup) -> Wrapped:
     """Keep the exception that Flask is about to answer with a page, for nothing raises it to the WSGI entrance."""
 
+    find = _finder()
+
     def before(app: Flask, *args: Any, **kwargs: Any) -> None:
-        scope, _ = _scope()
+        scope, _ = find()
         if scope is not None:
             scope.record.error = args[-1]
 
@@ -120,7 +131,12 @@ class FlaskInstrumentor(Instrumentor):
     options = (
         http.EXCLUDED_URLS,
         *http.optional_hooks(("request_hook", "(span, environ)"), ("response_hook", "(span, status, headers)")),
-        Option("enable_commenter", True, "Tell SQL commenters the framework, controller and route.", boolean),  # noqa: FBT003
+        Option(
+            "enable_commenter",
+            None,
+            "Tell SQL commenters the framework, controller and route; unless said otherwise only in `contrib` mode.",
+            boolean,
+        ),
         Option("commenter_options", None, "Which of framework, controller and route, each True unless said otherwise."),
     )
     patches = (
@@ -139,7 +155,7 @@ class FlaskInstrumentor(Instrumentor):
         response_hook: Any = None,
         tracer_provider: TracerProvider | None = None,
         excluded_urls: str | None = None,
-        enable_commenter: bool = True,
+        enable_commenter: bool | None = None,
         commenter_options: Mapping[str, Any] | None = None,
         meter_provider: Any = None,
     ) -> None:

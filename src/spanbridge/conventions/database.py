@@ -82,7 +82,7 @@ class Query:
         verb: the `db.operation.name`, found in the statement when not given.
         batch: how many sets of parameters, None for a single execution.
         parameters: what the statement is filled with; leaves the process only if `capture_parameters` asks for it.
-        cursor: the driver's cursor, asked for its row count afterwards.
+        cursor: the driver's cursor, asked for its row count afterwards; None when the call answers one.
     """
 
     __slots__ = ("batch", "cursor", "parameters", "statement", "target", "verb")
@@ -127,6 +127,17 @@ def first_word(statement: str) -> str:
     return words[0] if words else ""
 
 
+def batch_size(parameters: Any) -> int | None:
+    """Answer how many sets of parameters there are; None where counting would consume them."""
+    return len(parameters) if isinstance(parameters, (list, tuple)) else None
+
+
+def text_attributes(statement: str, system: str, semconv: Semconv) -> dict[str, str]:
+    """Render a statement as spans carry it: without its literals, or as it is where contrib is followed."""
+    shown = statement if semconv.contrib else sanitize(statement, dialect_of(system))
+    return dict.fromkeys(pick(semconv.database, ("db.statement",), ("db.query.text",)), shown)
+
+
 def operation(
     setup: Setup, describe: Callable[..., Query | None], *, prepare: Callable[..., None] | None = None
 ) -> Operation[Query]:
@@ -139,31 +150,30 @@ def operation(
     """
     semconv = setup.semconv
     contrib = semconv.contrib
-    text_keys = pick(semconv.database, ("db.statement",), ("db.query.text",))
     captures = bool(setup.options.get("capture_parameters"))
 
-    def name(query: Query) -> str:
-        if contrib:
-            target = query.target
-            fallback = target.namespace or (f"{target.system}.{target.namespace}" if target.namespace else target.system)
-            return first_word(query.statement) or query.verb or fallback
+    verb_of = first_word if contrib else operation_name
+
+    def verb(query: Query) -> str:
         if query.verb is None:
-            query.verb = operation_name(query.statement)
-        return query.verb or query.target.namespace or query.target.system
+            query.verb = verb_of(query.statement)
+        return query.verb
+
+    def name(query: Query) -> str:
+        return verb(query) or query.target.namespace or query.target.system
 
     @lru_cache(maxsize=512)
     def static(target: Target, statement: str, verb: str | None) -> dict[str, Any]:
         """Whatever depends on connection and statement alone is made once; never on parameters."""
         attributes = dict(target.attributes(semconv))
-        shown = statement if contrib else sanitize(statement, dialect_of(target.system))
-        if shown or contrib:
-            attributes.update(dict.fromkeys(text_keys, shown))
+        if statement or contrib:
+            attributes.update(text_attributes(statement, target.system, semconv))
         if verb and not contrib:
             attributes["db.operation.name"] = verb
         return attributes
 
     def attributes(query: Query) -> dict[str, Any]:
-        rendered = static(query.target, query.statement, query.verb)
+        rendered = static(query.target, query.statement, verb(query))
         if query.batch is None and not captures:
             return rendered
         rendered = dict(rendered)
@@ -174,7 +184,8 @@ def operation(
         return rendered
 
     def succeeded(span: Span, query: Query, result: Any) -> None:
-        rows = getattr(query.cursor, "rowcount", None)
+        # What a connection's own `execute` returns is the cursor.
+        rows = getattr(result if query.cursor is None else query.cursor, "rowcount", None)
         if type(rows) is int and rows >= 0:
             span.set_attribute("db.response.returned_rows", rows)
 

@@ -6,7 +6,6 @@ https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-client-span
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from opentelemetry.propagate import inject
 from opentelemetry.trace import SpanKind
@@ -37,7 +36,7 @@ _STABLE = (
 # contrib says where it connects, by the URL's host name; under the old names only beside the stable ones.
 _CONTRIB_STABLE = (*_STABLE, ("network.peer.address", "host"), ("network.peer.port", "port"))
 _CONTRIB_BOTH = (*_OLD, ("http.host", "host"), ("net.peer.port", "port"))
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+_DEFAULT_PORTS = {"http:/": 80, "https:": 443}
 
 
 class Request:
@@ -117,12 +116,9 @@ def call(
             if request is None or (is_excluded is not None and is_excluded(request.url)):
                 return None
             request.url = clean(request.url)
-            try:
-                parts = urlsplit(request.url)
-                request.host = parts.hostname
-                request.port = parts.port or (None if contrib else _DEFAULT_PORTS.get(parts.scheme))
-            except ValueError:
-                pass
+            request.host, request.port = http.host_and_port(request.url)
+            if request.port is None and not contrib:
+                request.port = _DEFAULT_PORTS.get(request.url[:6])
             return request
 
         def opened(span: Span, request: Request) -> None:

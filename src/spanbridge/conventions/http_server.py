@@ -6,6 +6,7 @@ https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-server-span
 
 from __future__ import annotations
 
+from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any
 from wsgiref.util import request_uri
 
@@ -75,45 +76,33 @@ class Request:
     to hooks; `carrier` and `getter` are for propagation.
     """
 
-    __slots__ = (
-        "address",
-        "carrier",
-        "complete",
-        "error",
-        "getter",
-        "host",
-        "method",
-        "method_original",
-        "path",
-        "peer_ip",
-        "peer_name",
-        "peer_port",
-        "port",
-        "protocol_version",
-        "query",
-        "route",
-        "scheme",
-        "server_name",
-        "source",
-        "synthetic",
-        "target",
-        "url",
-        "user_agent",
-    )
+    method_original: str | None = None
+    scheme: str | None = None
+    host: str | None = None
+    server_name: str | None = None
+    address: str | None = None
+    port: int | None = None
+    path: str | None = None
+    query: str | None = None
+    target: str | None = None
+    url: str | None = None
+    peer_ip: str | None = None
+    peer_port: int | None = None
+    peer_name: str | None = None
+    user_agent: str | None = None
+    synthetic: str | None = None
+    protocol_version: str | None = None
+    route: str | None = None
+    error: BaseException | None = None
+    complete = False
 
     def __init__(self, source: Any, carrier: Any, getter: Getter[Any], method: str) -> None:
         self.source = source
         self.carrier = carrier
         self.getter = getter
         self.method = http.normal_method(method)
-        self.method_original = method if method != self.method else None
-        self.route: str | None = None
-        self.error: BaseException | None = None
-        self.complete = False
-        self.target: str | None = None
-        self.url: str | None = None
-        self.peer_port: int | None = None
-        self.peer_name: str | None = None
+        if method != self.method:
+            self.method_original = method
 
 
 class WSGIGetter(Getter[Environ]):
@@ -163,9 +152,10 @@ def wsgi_reader(semconv: Semconv) -> Callable[[Environ], Request]:
         request.host = host = get("HTTP_HOST")
         request.server_name = get("SERVER_NAME")
         port = get("SERVER_PORT")
-        request.path = f"{get('SCRIPT_NAME', '')}{get('PATH_INFO', '')}"
+        request.path = get("SCRIPT_NAME", "") + get("PATH_INFO", "")
         query = get("QUERY_STRING")
-        request.query = clean(query) if query else None
+        if query:
+            request.query = clean(query)
         if contrib:
             # contrib keeps the port in the address, and leaves path and query out unless the server gives the target.
             request.address = host
@@ -183,10 +173,12 @@ def wsgi_reader(semconv: Semconv) -> Callable[[Environ], Request]:
         name = get("REMOTE_HOST")
         if name and name != remote:
             request.peer_name = name
-        request.peer_port = _number(get("REMOTE_PORT"))
+        if (peer_port := get("REMOTE_PORT")) is not None:
+            request.peer_port = _number(peer_port)
         agent = get("HTTP_USER_AGENT")
-        request.user_agent = agent = http.text(agent) if agent else None
-        request.synthetic = http.synthetic_type(agent) if agent else None
+        if agent:
+            request.user_agent = http.text(agent)
+            request.synthetic = http.synthetic_type(request.user_agent)
         version = get("SERVER_PROTOCOL") or ""
         request.protocol_version = version[5:] if version[:5].upper() == "HTTP/" else version
         return request
@@ -194,6 +186,7 @@ def wsgi_reader(semconv: Semconv) -> Callable[[Environ], Request]:
     return read
 
 
+@lru_cache(maxsize=1024)
 def split_host(host: str, port: str | int | None) -> tuple[str, int | None]:
     """Split a Host header into `server.address` and `server.port`; the header's own port wins over `port`."""
     address, colon, own = host.rpartition(":")
@@ -363,7 +356,7 @@ def wsgi(
 
         def describe(*args: Any, **kwargs: Any) -> Request | None:
             environ = args[-2]
-            if SCOPE_KEY in environ or (untraced is not None and untraced(args[0])):
+            if untraced is not None and untraced(args[0]):
                 return None
             if is_excluded is not None and is_excluded(_url(environ)):
                 return None
@@ -377,7 +370,14 @@ def wsgi(
         # contrib's middleware answers an iterator whatever the application answers.
         stream = Body if setup.semconv.contrib and hook_at_start else _stream_body
         server = Server(setup, describe, hook_at_start=hook_at_start, prepare=prepare, stream=stream)
-        return traced(wrapped, setup, server.operation)
+        call = traced(wrapped, setup, server.operation)
+
+        @wraps(wrapped)
+        def enter(*args: Any, **kwargs: Any) -> Any:
+            # An inner entrance to the same request adds nothing.
+            return wrapped(*args, **kwargs) if len(args) > 1 and SCOPE_KEY in args[-2] else call(*args, **kwargs)
+
+        return enter
 
     return advice
 

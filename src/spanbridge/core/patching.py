@@ -9,7 +9,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from threading import Lock
-from types import MethodType, ModuleType
+from types import BuiltinFunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import Requirement
@@ -174,6 +174,9 @@ class Installation:
             return PatchStatus(str(patch), State.ABSENT, "another name of what is patched already")
         try:
             replacement = _replace(original, patch.advice, self.setup)
+            if isinstance(original, BuiltinFunctionType):
+                # As a class attribute, a function in C is not bound to the instance; neither may its stand-in be.
+                replacement = staticmethod(replacement)
             setattr(holder, name, replacement)
         except Exception as error:
             report(f"{self.setup.integration}: patching {patch}", error)

@@ -418,7 +418,8 @@ def _report_start(
         except TypeError:
             return
         except ValueError:  # a function in C that does not tell what it takes
-            pass
+            if error.__traceback__ is not None and error.__traceback__.tb_next is None:  # raised by calling `describe`
+                return
     report(f"{site}: starting the span", error)
 
 
@@ -479,24 +480,29 @@ def observed(
     """
     source, site = setup.source, _site(setup, wrapped)
 
-    def look(function: Callable[..., None], *args: Any, **kwargs: Any) -> None:
-        try:
-            function(*args, **kwargs)
-        except Exception as error:
-            report(site, error)
+    @wraps(wrapped)
+    def look_and_call(*args: Any, **kwargs: Any) -> Any:
+        if before is not None and source.tracer is not None:
+            try:
+                before(*args, **kwargs)
+            except Exception as error:
+                report(site, error)
+        return wrapped(*args, **kwargs)
+
+    if after is None:
+        return look_and_call
 
     @wraps(wrapped)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if source.tracer is None:
-            return wrapped(*args, **kwargs)
-        if before is not None:
-            look(before, *args, **kwargs)
-        result = wrapped(*args, **kwargs)
-        if after is not None:
-            look(after, result, *args, **kwargs)
+    def call_and_look(*args: Any, **kwargs: Any) -> Any:
+        result = look_and_call(*args, **kwargs) if before is not None else wrapped(*args, **kwargs)
+        if source.tracer is not None:
+            try:
+                after(result, *args, **kwargs)
+            except Exception as error:
+                report(site, error)
         return result
 
-    return call
+    return call_and_look
 
 
 def _site(setup: Setup, wrapped: Wrapped) -> str:
