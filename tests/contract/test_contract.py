@@ -226,7 +226,7 @@ def test_replacements_look_like_the_originals(
 
 
 def appearance(item: Any) -> dict[str, Any]:
-    if isinstance(item, (staticmethod, classmethod)):
+    if type(item) in {staticmethod, classmethod}:
         return {"kind": type(item), **appearance(item.__func__)}
     try:
         signature = str(inspect.signature(item))
@@ -244,7 +244,7 @@ def appearance(item: Any) -> dict[str, Any]:
 
 
 def pickles(item: Any) -> bool:
-    if isinstance(item, (staticmethod, classmethod)):
+    if type(item) in {staticmethod, classmethod}:
         item = item.__func__
     try:
         return pickle.loads(pickle.dumps(item)) is item

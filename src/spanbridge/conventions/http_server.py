@@ -374,8 +374,10 @@ def wsgi(
 
         @wraps(wrapped)
         def enter(*args: Any, **kwargs: Any) -> Any:
-            # An inner entrance to the same request adds nothing.
-            return wrapped(*args, **kwargs) if len(args) > 1 and SCOPE_KEY in args[-2] else call(*args, **kwargs)
+            environ = args[-2] if len(args) > 1 else None
+            if isinstance(environ, dict) and SCOPE_KEY in environ:
+                return wrapped(*args, **kwargs)  # an inner entrance to the same request adds nothing
+            return call(*args, **kwargs)
 
         return enter
 

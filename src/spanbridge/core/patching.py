@@ -175,8 +175,7 @@ class Installation:
         try:
             replacement = _replace(original, patch.advice, self.setup)
             if isinstance(original, BuiltinFunctionType):
-                # As a class attribute, a function in C is not bound to the instance; neither may its stand-in be.
-                replacement = staticmethod(replacement)
+                replacement = _Unbound(replacement)
             setattr(holder, name, replacement)
         except Exception as error:
             report(f"{self.setup.integration}: patching {patch}", error)
@@ -200,6 +199,13 @@ class Installation:
                 applied.undo()
             except Exception as error:
                 report(f"{self.setup.integration}: restoring {applied.name}", error)
+
+
+class _Unbound(staticmethod):  # type: ignore[type-arg]
+    """A stand-in for a function in C: as a class attribute, neither is bound to the instance."""
+
+    def __reduce__(self) -> str:
+        return self.__name__
 
 
 def _replace(original: Any, advice: Advice, setup: Setup) -> Any:
