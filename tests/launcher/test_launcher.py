@@ -258,7 +258,7 @@ def test_auto_survives_a_propagator_that_is_not_installed(run):
 
 
 def test_nothing_of_ours_imports_ssl_or_a_client_library(run):
-    # wrapt, which the launcher itself imports, may import asyncio and with it ssl: it gets a stand-in here.
+    # wrapt and old OpenTelemetry, which the launcher itself imports, import asyncio and with it ssl: they get a stand-in.
     result = run(
         """
         import builtins, sys, types
@@ -267,7 +267,7 @@ def test_nothing_of_ours_imports_ssl_or_a_client_library(run):
         stand_in = types.SimpleNamespace(iscoroutinefunction=lambda function: False, Lock=object)
 
         def importer(name, globals=None, *rest):
-            if name == "asyncio" and (globals or {}).get("__name__", "").startswith("wrapt"):
+            if name == "asyncio" and (globals or {}).get("__name__", "").startswith(("wrapt", "opentelemetry")):
                 return stand_in
             return original(name, globals, *rest)
 
