@@ -258,7 +258,7 @@ def test_auto_survives_a_propagator_that_is_not_installed(run):
 
 
 def test_nothing_of_ours_imports_ssl_or_a_client_library(run):
-    # wrapt and old OpenTelemetry, which the launcher itself imports, import asyncio and with it ssl: they get a stand-in.
+    # wrapt and old OpenTelemetry, which the launcher imports, import asyncio and with it ssl: they get a stand-in.
     result = run(
         """
         import builtins, sys, types
