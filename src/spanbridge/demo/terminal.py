@@ -90,4 +90,4 @@ class Terminal:
         return self._paint(text, _HUES[crc32(text.encode()) % len(_HUES)])
 
     def _paint(self, text: str, code: int) -> str:
-        return f"\x1b[{code}m{text}\x1b[0m" if self._coloured else text
+        return f"\x1b[{code}m{text}\x1b[0m" if self._coloured and text else text
