@@ -85,7 +85,6 @@ def _commenter(setup: Setup) -> Callable[[str | None, str | None], dict[str, str
 
 def _answering(wrapped: Wrapped, setup: Setup) -> Wrapped:
     """Note whether the response is all there, so that its span ends with the call and not with the body."""
-
     find = _finder()
 
     def after(response: Response, app: Flask, answer: Any) -> None:
@@ -99,7 +98,6 @@ def _answering(wrapped: Wrapped, setup: Setup) -> Wrapped:
 
 def _failing(wrapped: Wrapped, setup: Setup) -> Wrapped:
     """Keep the exception that Flask is about to answer with a page, for nothing raises it to the WSGI entrance."""
-
     find = _finder()
 
     def before(app: Flask, *args: Any, **kwargs: Any) -> None:

@@ -184,7 +184,7 @@ class RedisInstrumentor(Instrumentor):
         *http.optional_hooks(
             ("request_hook", "(span, client, args, kwargs)"), ("response_hook", "(span, client, response)")
         ),
-        Option("capture_keys", True, "Keep keys in `db.query.text`; false masks them like values.", boolean),  # noqa: FBT003
+        Option("capture_keys", True, "Keep keys in `db.query.text`; false masks them like values.", boolean),
     )
     patches = (
         *_client_patches("redis.client"),

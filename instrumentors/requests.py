@@ -23,8 +23,8 @@ def get_default_span_name(method: str) -> str:
 
 
 def _describe(session: Session, request: PreparedRequest, **kwargs: Any) -> http_client.Request:
-    if request.headers is None:
-        from requests.structures import CaseInsensitiveDict
+    if request.headers is None:  # a PreparedRequest made by hand
+        from requests.structures import CaseInsensitiveDict  # type: ignore[unreachable]
 
         request.headers = CaseInsensitiveDict()
     return http_client.Request(request.method or "", request.url or "", request.headers, request)
@@ -33,8 +33,12 @@ def _describe(session: Session, request: PreparedRequest, **kwargs: Any) -> http
 def _answer(result: Response) -> http_client.Response | None:
     if not hasattr(result, "status_code"):
         return None
-    version = getattr(result.raw, "version", None)
-    return http_client.Response(result.status_code, result.headers, {11: "1.1", 10: "1.0", 20: "2"}.get(version, ""))
+    version = _VERSIONS.get(getattr(result.raw, "version", 0), "")
+    return http_client.Response(result.status_code, result.headers, version)
+
+
+# As http.client and urllib3 say it.
+_VERSIONS = {10: "1.0", 11: "1.1", 20: "2"}
 
 
 class RequestsInstrumentor(Instrumentor):

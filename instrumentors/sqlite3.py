@@ -45,7 +45,10 @@ def _executescript(cursor: Any, script: Any, /) -> Query:
 
 
 def _verb(verb: str) -> Callable[..., Query]:
-    return lambda connection, /: Query(_TARGET, verb=verb)
+    def describe(connection: Any, /) -> Query:
+        return Query(_TARGET, verb=verb)
+
+    return describe
 
 
 def _operations(setup: Setup) -> tuple[Mapping[str, Operation[Query]], Mapping[str, Operation[Query]]]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from spanbridge.conventions import http, http_server
 from spanbridge.conventions.http_server import WSGIGetter, wsgi_getter
 from spanbridge.core import semconv
-from spanbridge.core.options import resolve_all
 from spanbridge.core.instrumentor import PROVIDERS
+from spanbridge.core.options import resolve_all
 from spanbridge.core.tracing import Setup, TracerSource
 from spanbridge.version import __version__ as __version__
 

@@ -1,9 +1,7 @@
 """OpenTelemetry instrumentation for Python services on Datadog.
 
-    import spanbridge
-    spanbridge.instrument()      # every installed library
-    spanbridge.status()          # what is traced, and why not
-    spanbridge.flush()           # before a process ends by os._exit
+`instrument()` patches every installed library, `status()` says what is traced and why not, `flush()` sends what is
+finished, before a process ends by `os._exit`.
 """
 
 from __future__ import annotations

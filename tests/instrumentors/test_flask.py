@@ -90,7 +90,11 @@ def test_a_request(app: Any, spans: Spans, payload: Payload) -> None:
     assert {key: span["attributes"].get(key) for key in expected} == expected
     assert "hunter2" not in repr(span)
     (chunk,) = payload()
-    assert (chunk[0]["name"], chunk[0]["resource"], chunk[0]["type"]) == ("flask.request", "GET /items/<int:item>", "web")
+    assert (chunk[0]["name"], chunk[0]["resource"], chunk[0]["type"]) == (
+        "flask.request",
+        "GET /items/<int:item>",
+        "web",
+    )
 
 
 @pytest.mark.parametrize(

@@ -106,12 +106,13 @@ def test_watch_and_what_follows_it(client: Any, spans: Spans) -> None:
 
 
 def test_a_watch_error_is_an_answer(client: Any, spans: Spans) -> None:
-    with client.pipeline() as pipeline, pytest.raises(redis.WatchError):
+    with client.pipeline() as pipeline:
         pipeline.watch("k")
         client.set("k", "other")
         pipeline.multi()
         pipeline.set("k", "v")
-        pipeline.execute()
+        with pytest.raises(redis.WatchError):
+            pipeline.execute()
     assert [span["status"] for span in spans] == ["UNSET"] * 3
 
 

@@ -73,7 +73,11 @@ def test_a_request(client: Any, spans: Spans, server: str, payload: Payload) -> 
     }
     assert f"-{span['span_id']:016x}-" in Handler.seen[0]["traceparent"]
     ((mapped,),) = payload()
-    assert (mapped["service"], mapped["name"], mapped["resource"]) == ("requests", "requests.request", "GET /status/200")
+    assert (mapped["service"], mapped["name"], mapped["resource"]) == (
+        "requests",
+        "requests.request",
+        "GET /status/200",
+    )
 
 
 @pytest.mark.parametrize("code", [404, 500])

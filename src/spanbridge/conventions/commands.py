@@ -1,128 +1,192 @@
-"""Key-value commands without their values: words and keys are kept, by a table of commands; all else becomes `?`."""
+"""Key-value commands without their values: words, keys and options are kept, by a table; all else becomes `?`."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
+from functools import lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
 TEXT_LIMIT = 1_000
 """Characters of a command; a longer one is cut there and ends in `...`."""
 
 KEY_LIMIT = 100
-"""Characters of a key."""
+"""Characters of a key; a longer one is cut there and ends in `...`."""
 
-# Arguments that are looked at: one shown takes two characters at least.
-_ARGUMENTS = TEXT_LIMIT // 2
+# Arguments that can show: each takes a blank and a character at least.
+_ARGUMENTS = TEXT_LIMIT // 2 + 1
 
-_KEY_FIRST = """
-    APPEND BITCOUNT BITFIELD BITFIELD_RO BITPOS DECRBY DUMP EXPIRE EXPIREAT GEOADD GEODIST GEOHASH GEOPOS GEORADIUS
-    GEOSEARCH GETBIT GETEX GETRANGE GETSET HDEL HEXISTS HEXPIRE HGET HGETDEL HGETEX HINCRBY HINCRBYFLOAT HMGET HMSET
-    HPEXPIRE HRANDFIELD HSCAN HSET HSETEX HSETNX HSTRLEN HTTL INCRBY INCRBYFLOAT JSON.ARRAPPEND JSON.DEL JSON.GET
-    JSON.SET LINDEX LINSERT LPOP LPOS LPUSH LPUSHX LRANGE LREM LSET LTRIM MOVE PEXPIRE PEXPIREAT PFADD PSETEX PUBLISH
-    RESTORE RPOP RPUSH RPUSHX SADD SET SETBIT SETEX SETNX SETRANGE SISMEMBER SMISMEMBER SORT SORT_RO SPOP SPUBLISH
-    SRANDMEMBER SREM SSCAN SUBSTR TS.ADD TS.RANGE XACK XADD XAUTOCLAIM XCLAIM XDEL XLEN XPENDING XRANGE XREVRANGE XSETID
-    XTRIM ZADD ZCOUNT ZINCRBY ZLEXCOUNT ZMSCORE ZPOPMAX ZPOPMIN ZRANDMEMBER ZRANGE ZRANGEBYLEX ZRANGEBYSCORE ZRANK ZREM
-    ZREMRANGEBYLEX ZREMRANGEBYRANK ZREMRANGEBYSCORE ZREVRANGE ZREVRANGEBYLEX ZREVRANGEBYSCORE ZREVRANK ZSCAN ZSCORE
-    BF.ADD BF.EXISTS CF.ADD CF.EXISTS FT.SEARCH FT.CREATE FT.AGGREGATE
-"""
-_ALL_KEYS = """
-    DECR DEL EXISTS EXPIRETIME GET GETDEL HGETALL HKEYS HLEN HVALS INCR LLEN MGET PERSIST PEXPIRETIME PFCOUNT PFMERGE
-    PTTL RENAME RENAMENX RPOPLPUSH SCARD SDIFF SDIFFSTORE SINTER SINTERSTORE SMEMBERS STRLEN SUBSCRIBE SUNION
-    SUNIONSTORE TOUCH TTL TYPE UNLINK UNSUBSCRIBE WATCH ZCARD
-"""
-_TWO_KEYS = "COPY GEOSEARCHSTORE LCS LMOVE SMOVE ZRANGESTORE"
-_KEYS_BUT_LAST = "BLPOP BRPOP BRPOPLPUSH BZPOPMAX BZPOPMIN"
-# The second word says what is done, and is no key; what follows may be one, so it is masked.
-_TWO_WORDS = """
-    ACL CLIENT CLUSTER COMMAND CONFIG DEBUG FUNCTION LATENCY MEMORY MODULE OBJECT PUBSUB SCRIPT SENTINEL SLOWLOG XGROUP
-    XINFO
-"""
-
-
-
-def _counted(count_at: int) -> Callable[[int, Sequence[Any]], Iterable[int]]:
-    """The argument at `count_at` says how many keys follow it, as in EVAL."""
-
-    def keys(length: int, args: Sequence[Any]) -> Iterable[int]:
-        try:
-            count = int(args[count_at])
-        except (IndexError, TypeError, ValueError):
-            return ()
-        return range(count_at, min(length, count_at + 1 + max(count, 0)))
-
-    return keys
-
-
-_RULES: dict[str, Callable[[int, Sequence[Any]], Iterable[int]]] = {
-    **dict.fromkeys(_KEY_FIRST.split(), lambda length, args: (1,)),
-    **dict.fromkeys(_ALL_KEYS.split(), lambda length, args: range(1, length)),
-    **dict.fromkeys(_TWO_KEYS.split(), lambda length, args: (1, 2)),
-    **dict.fromkeys(_KEYS_BUT_LAST.split(), lambda length, args: range(1, length - 1)),
-    **dict.fromkeys(("MSET", "MSETNX"), lambda length, args: range(1, length, 2)),
-    **dict.fromkeys(("EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO", "FCALL", "FCALL_RO"), _counted(2)),
-    **dict.fromkeys(("ZUNION", "ZINTER", "ZDIFF", "SINTERCARD", "ZINTERCARD", "LMPOP", "ZMPOP"), _counted(1)),
+# What follows a command's word, one letter per argument: `k` a key, `w` a word that is no secret (a subcommand, a
+# parameter, an index), `o` an option (kept when it is one of `_OPTIONS`), `n` how many keys come next, `?` a value, `s`
+# keys behind the word STREAMS. Letters in brackets repeat; those behind the brackets come last. What a shape does not
+# tell is a value, and so are all arguments of a command that is not here.
+_SHAPES = {
+    "k": """
+        APPEND BF.ADD BF.EXISTS BITPOS CF.ADD CF.EXISTS DECR DECRBY DUMP EXPIRETIME GEODIST GEOHASH GEOPOS GET
+        GETBIT GETDEL GETRANGE GETSET HDEL HEXISTS HGET HGETALL HINCRBY HINCRBYFLOAT HKEYS HLEN HMGET HMSET HSET
+        HSETNX HSTRLEN HVALS INCR INCRBY INCRBYFLOAT JSON.ARRAPPEND JSON.DEL JSON.GET JSON.SET LINDEX LLEN LPOP
+        LPUSH LPUSHX LRANGE LREM LSET LTRIM MOVE PERSIST PEXPIRETIME PFADD PSETEX PTTL PUBLISH RPOP RPUSH RPUSHX
+        SADD SCARD SETBIT SETEX SETNX SETRANGE SISMEMBER SMEMBERS SMISMEMBER SPOP SPUBLISH SRANDMEMBER SREM STRLEN
+        SUBSTR TS.ADD TS.RANGE TTL TYPE XACK XDEL XLEN ZCARD ZCOUNT ZINCRBY ZLEXCOUNT ZMSCORE ZPOPMAX ZPOPMIN ZRANK
+        ZREM ZREMRANGEBYLEX ZREMRANGEBYRANK ZREMRANGEBYSCORE ZREVRANK ZSCORE""",
+    "k?[o]": "EXPIRE EXPIREAT HEXPIRE HPEXPIRE HSCAN LPOS PEXPIRE PEXPIREAT SET SSCAN ZSCAN",
+    "k??[o]": """
+        BITCOUNT RESTORE XPENDING XRANGE XREVRANGE XSETID ZRANGE ZRANGEBYLEX ZRANGEBYSCORE ZREVRANGE ZREVRANGEBYLEX
+        ZREVRANGEBYSCORE""",
+    "k????[o]": "XAUTOCLAIM XCLAIM",
+    "ko": "LINSERT",
+    "k[o]": """
+        BITFIELD BITFIELD_RO GEOADD GEORADIUS GEORADIUSBYMEMBER GEORADIUSBYMEMBER_RO GEORADIUS_RO GEOSEARCH GETEX
+        HGETDEL HGETEX HPTTL HRANDFIELD HSETEX HTTL SORT SORT_RO XADD XTRIM ZADD ZRANDMEMBER""",
+    "[k]": """
+        DEL EXISTS MGET PFCOUNT PFMERGE RENAME RENAMENX SDIFF SDIFFSTORE SINTER SINTERSTORE SSUBSCRIBE SUBSCRIBE
+        SUNION SUNIONSTORE SUNSUBSCRIBE TOUCH UNLINK UNSUBSCRIBE WATCH""",
+    "kk": "RPOPLPUSH SMOVE",
+    "kk[o]": "BLMOVE BRPOPLPUSH COPY GEOSEARCHSTORE LCS LMOVE ZRANGESTORE",
+    "[k]?": "BLPOP BRPOP BZPOPMAX BZPOPMIN",
+    "[k?]": "MSET MSETNX",
+    "[k??]": "JSON.MSET",
+    "w[k]": "BITOP",
+    "n[o]": "LMPOP SINTERCARD ZDIFF ZINTER ZINTERCARD ZMPOP ZUNION",
+    "kn[o]": "ZDIFFSTORE ZINTERSTORE ZUNIONSTORE",
+    "?n": "EVAL EVALSHA EVALSHA_RO EVAL_RO",
+    "?n[o]": "BLMPOP BZMPOP",
+    "wn": "FCALL FCALL_RO",
+    "[o]": "SCAN",
+    "[s]": "XREAD XREADGROUP",
+    "w": """
+        ACL CLIENT CLUSTER COMMAND DEBUG FT.AGGREGATE FT.CREATE FT.SEARCH FUNCTION LATENCY MODULE PUBSUB SCRIPT
+        SENTINEL SLOWLOG""",
+    "w[w?]": "CONFIG",
+    "wk": "MEMORY OBJECT",
+    "wk[o]": "XGROUP XINFO",
 }
+
+_OPTIONS = frozenset(
+    """
+    ABSTTL AFTER AGGREGATE ALPHA ANY ASC BEFORE BLOCK BY BYBOX BYLEX BYRADIUS BYSCORE CH COUNT DB DESC EX EXAT
+    FIELDS FNX FORCE FREQ FROMLONLAT FROMMEMBER FULL FXX GET GROUP GT IDLE IDLETIME IDX INCR JUSTID KEEPTTL LEFT LEN
+    LIMIT LT MATCH MAX MAXLEN MIN MINID MINMATCHLEN MKSTREAM NOACK NOMKSTREAM NOVALUES NX PERSIST PX PXAT RANK
+    REPLACE RETRYCOUNT REV RIGHT STORE STOREDIST STREAMS SUM TIME TYPE WEIGHTS WITHCOORD WITHDIST WITHHASH
+    WITHMATCHLEN WITHSCORES WITHVALUES XX
+    """.split()  # noqa: SIM905  # a list of that length reads best as text
+)
+
+_COMMANDS = {word: shape for shape, words in _SHAPES.items() for word in words.split()}
+
+_WORD = re.compile(r"[A-Za-z][\w.-]{0,39}", re.ASCII)
 
 
 def redis_command(args: Sequence[Any], *, keys: bool = True) -> str:
-    """Write a command as text fit to leave the process: `SET k ?`, `MSET a ? b ?`, `HSET h ? ?`, `CONFIG SET ? ?`.
+    """Write a command without its values: `SET k ? EX ?`, `MSET a ? b ?`, `HSET h ? ?`, `CONFIG SET maxmemory ?`.
 
-    Of a command that is not in the table only the word is kept. The cost is bounded, however many arguments there are.
+    Of a command that is not in the table, only the word is kept. Bytes that are no text, and characters that do not
+    print, show as escapes, so that a command is one line. A command of 100,000 arguments costs no more than one that
+    fills the text.
 
     Args:
-        args: the command's words, keys and values, as the application passed them.
-        keys: whether keys are kept.
+        args: the words, keys and values as the application passed them; the first may hold several, as redis-py allows.
+        keys: whether keys are kept; else they are masked as well.
     """
     if not args:
         return ""
-    verb = _text(args[0])
-    length = min(len(args), _ARGUMENTS)
-    shown = ["?"] * length
-    shown[0] = verb
-    upper = verb.upper()
-    if upper in _TWO_WORDS_SET:
-        if length > 1:
-            shown[1] = _text(args[1])
-    elif keys and (rule := _RULES.get(upper)) is not None:
-        for position in rule(length, args):
-            if position < length:
-                shown[position] = _text(args[position])
-    return _cut(" ".join(shown))
+    word = args[0]
+    rest = args[1 : _ARGUMENTS + 1]
+    shape = _COMMANDS.get(word) if type(word) is str else None
+    if shape is None:
+        first, *more = _text(word).split() or ["?"]
+        word = first.upper() if _WORD.fullmatch(first) else "?"
+        rest = (*more, *rest)
+        shape = _COMMANDS.get(word, "")
+    roles = _roles(shape, rest)
+    if not keys:
+        roles = roles.replace("k", "?")
+    shown = ["?" if role == "?" else _shown(arg, role) for arg, role in zip(rest, roles, strict=False)]
+    return _cut(" ".join([word, *shown]))
+
+
+def redis_operation(args: Sequence[Any]) -> str:
+    """Answer the command's first word in capitals, for `db.operation.name`; "" when there is none."""
+    if args and type(args[0]) is str and args[0] in _COMMANDS:
+        return args[0]
+    return redis_command(args[:1]).partition(" ")[0].replace("?", "")
 
 
 def masked(args: Sequence[Any]) -> str:
-    """Write a command with every argument masked, as contrib does: `SET ? ?`."""
+    """Write a command with every argument masked, as the contrib instrumentation of redis does: `SET ? ?`."""
     if not args:
         return ""
     return _cut(" ".join([str(args[0]), *["?"] * min(len(args) - 1, _ARGUMENTS)]))
 
 
-def memcached_command(method: str, keys: Iterable[Any] = ()) -> str:
-    """Write a call of a memcached client: the method and its keys, never a value.
+def memcached_command(method: str, items: object = (), *, keys: bool = True) -> str:
+    """Write a call of a memcached client, the method and its keys, never a value: `get k`, `set_many a b`.
 
     Args:
-        method: the client's method, such as `get_many`.
-        keys: its keys.
+        method: the client's method.
+        items: a key, several, or a mapping from keys. An iterator belongs to the client and is not read.
+        keys: whether keys are kept; else they are masked.
     """
-    shown = [method]
-    for key in keys:
-        shown.append(_text(key))
-        if len(shown) >= _ARGUMENTS:
-            break
-    return _cut(" ".join(shown))
+    several: Iterable[Any] = items if isinstance(items, Collection) and not isinstance(items, _KEYS) else (items,)
+    return _cut(" ".join([method, *[_text(key) if keys else "?" for key in islice(several, _ARGUMENTS)]]))
 
 
-_TWO_WORDS_SET = frozenset(_TWO_WORDS.split())
+def _roles(shape: str, args: Sequence[Any]) -> str:
+    """Answer one letter per argument."""
+    length = len(args)
+    if "n" in shape:
+        counter = shape.index("n")
+        count = _shown(args[counter], "n") if counter < length else "?"
+        if count != "?":
+            shape = shape.replace("n", "n" + "k" * min(int(count), length))
+    elif "s" in shape:
+        words = [_shown(arg, "o") for arg in args]
+        options = words.index("STREAMS") + 1 if "STREAMS" in words else length
+        return "o" * options + "k" * ((length - options) // 2) + "?" * length
+    return _spread(shape, length)
+
+
+@lru_cache(512)
+def _spread(shape: str, length: int) -> str:
+    head, _, rest = shape.partition("[")
+    repeated, _, last = rest.partition("]")
+    between = max(length - len(head) - len(last), 0)
+    return head + ((repeated or "?") * between)[:between] + last
+
+
+def _shown(arg: Any, role: str) -> str:
+    text = _text(arg)
+    if role == "o":
+        option = text.upper()
+        return option if option in _OPTIONS else "?"
+    if role == "n":
+        return text if text.isdecimal() and len(text) < 10 else "?"
+    return text
+
+
+_BYTES = (bytes, bytearray, memoryview)
+_KEYS = (str, int, float, *_BYTES)
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        value = bytes(value[: KEY_LIMIT + 1]).decode("utf-8", "backslashreplace")
-    elif not isinstance(value, str):
-        value = str(value)
-    return value if len(value) <= KEY_LIMIT else f"{value[:KEY_LIMIT]}..."
+    """Answer a key or word as text; `?` for what no client takes as one."""
+    if type(value) is str and len(value) <= KEY_LIMIT and value.isprintable():
+        return value
+    if isinstance(value, str):
+        text = value
+    elif isinstance(value, _BYTES):
+        text = bytes(value[: 4 * KEY_LIMIT + 1]).decode("utf-8", "backslashreplace")
+    elif isinstance(value, _KEYS):
+        text = str(value)
+    else:
+        return "?"
+    if len(text) > KEY_LIMIT:
+        text = f"{text[: KEY_LIMIT - 3]}..."
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _cut(text: str) -> str:

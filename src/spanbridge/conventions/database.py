@@ -68,9 +68,15 @@ class Target:
 def _rows(semconv: Semconv) -> tuple[tuple[str, str], ...]:
     # contrib moves the peer's names with the HTTP signal, not with the database's.
     peer = semconv.http if semconv.contrib else semconv.database
-    rows: tuple[tuple[str, str], ...] = pick(semconv.database, _OLD, _STABLE)
+    rows = pick(semconv.database, _OLD, _STABLE)
     rows += (_OLD_PEER if peer.old else ()) + (_STABLE_PEER if peer.stable else ())
     return rows
+
+
+def text_keys(semconv: Semconv) -> tuple[str, ...]:
+    """Name the attributes that a statement's text goes by."""
+    names = semconv.database
+    return (("db.statement",) if names.old else ()) + (("db.query.text",) if names.stable else ())
 
 
 class Query:
@@ -135,7 +141,7 @@ def batch_size(parameters: Any) -> int | None:
 def text_attributes(statement: str, system: str, semconv: Semconv) -> dict[str, str]:
     """Render a statement as spans carry it: without its literals, or as it is where contrib is followed."""
     shown = statement if semconv.contrib else sanitize(statement, dialect_of(system))
-    return dict.fromkeys(pick(semconv.database, ("db.statement",), ("db.query.text",)), shown)
+    return dict.fromkeys(text_keys(semconv), shown)
 
 
 def operation(

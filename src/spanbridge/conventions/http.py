@@ -39,7 +39,13 @@ _SECRET_NAME, _SECRET_VALUE = re.compile(_NAMES), re.compile(_VALUES)
 _SECRET = re.compile(f"{_NAMES}|{_VALUES}")
 # What contrib redacts in URLs, and we with it in `contrib` mode.
 _CONTRIB_SECRETS = ("AWSAccessKeyId", "Signature", "sig", "X-Goog-Signature")
-_SECRET_HEADERS = ("authorization", "proxy-authorization", "cookie", "set-cookie", ".*(?:api-?key|secret|token|password).*")
+_SECRET_HEADERS = (
+    "authorization",
+    "proxy-authorization",
+    "cookie",
+    "set-cookie",
+    ".*(?:api-?key|secret|token|password).*",
+)
 
 _SYNTHETIC = (("test", ("alwayson",)), ("bot", ("googlebot", "bingbot")))
 
@@ -151,16 +157,19 @@ def host_and_port(url: str) -> tuple[str | None, int | None]:
 def _authority(origin: str) -> tuple[str | None, int | None]:
     try:
         parts = urlsplit(origin)
-        return parts.hostname, parts.port
+        host, port = parts.hostname, parts.port
     except ValueError:
         return None, None
+    return host, port
 
 
 def _contrib_query(query: str) -> str:
     values = parse_qs(query)
     if not any(name in values for name in _CONTRIB_SECRETS):
         return query
-    return urlencode({name: ["REDACTED"] if name in _CONTRIB_SECRETS else value for name, value in values.items()}, True)
+    return urlencode(
+        {name: ["REDACTED"] if name in _CONTRIB_SECRETS else value for name, value in values.items()}, True
+    )
 
 
 # Options that every HTTP integration has.
@@ -223,7 +232,7 @@ _CAPTURE = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS"
 _SANITIZE = f"{_CAPTURE}_SANITIZE_FIELDS"
 
 
-def _compile_capture(direction: str, contrib: bool, wanted: str, secret: str) -> Capture | None:  # noqa: FBT001
+def _compile_capture(direction: str, contrib: bool, wanted: str, secret: str) -> Capture | None:
     tags: Mapping[str, str] = {} if contrib else setting("http.header_tags", {})
     if not wanted.strip() and not tags:
         return None

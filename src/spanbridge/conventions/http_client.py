@@ -107,9 +107,8 @@ def call(
             semconv, _CONTRIB_BOTH if contrib and stable else _OLD, _CONTRIB_STABLE if contrib else _STABLE
         )
         propagates = setting(f"integrations.{setup.integration}.distributed_tracing", default=True)
-        version_keys = ("network.protocol.version",) if stable else ()
-        if contrib and semconv.http is Names.BOTH:
-            version_keys += ("http.flavor",)
+        doubled = contrib and semconv.http is Names.BOTH
+        version_keys = (("network.protocol.version",) if stable else ()) + (("http.flavor",) if doubled else ())
 
         def wanted(*args: Any, **kwargs: Any) -> Request | None:
             request = describe(*args, **kwargs)

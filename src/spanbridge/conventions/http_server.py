@@ -166,7 +166,9 @@ def wsgi_reader(semconv: Semconv) -> Callable[[Environ], Request]:
             request.address, request.port = split_host(host or request.server_name or "", port)
         if old:
             target = get("RAW_URI") or get("REQUEST_URI")
-            request.target = target if contrib or not target or not query else target.replace(query, request.query or "")
+            request.target = (
+                target if contrib or not target or not query else target.replace(query, request.query or "")
+            )
             if not target:
                 request.url = clean_url(_url(environ))
         request.peer_ip = remote = get("REMOTE_ADDR")
@@ -319,7 +321,11 @@ def scope_of(environ: Environ) -> Scope[Request] | None:
 
 
 def matched(
-    scope: Scope[Request], route: str | None, more: Mapping[str, AttributeValue] | None = None, *, name: str | None = None
+    scope: Scope[Request],
+    route: str | None,
+    more: Mapping[str, AttributeValue] | None = None,
+    *,
+    name: str | None = None,
 ) -> None:
     """Name the span after the route, as soon as the framework knows it.
 
@@ -346,7 +352,7 @@ def wsgi(
     """Make the advice for a WSGI entrance: a function or method whose last two arguments are PEP 3333's.
 
     Args:
-        hook_at_start: whether `request_hook(span, environ)` is called here, or by the framework once the route is known.
+        hook_at_start: whether `request_hook(span, environ)` is called here, or by the framework once it has a route.
         response_hook_environ: whether `response_hook` gets (span, environ, status, headers), or all but the environ.
         untraced: tells an application that the user has taken out, given the method's object.
     """
@@ -399,7 +405,7 @@ def _start_response(
     def start_response(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
         try:
             server.responded(span, status, headers)
-            propagator = get_global_response_propagator()
+            propagator = get_global_response_propagator()  # type: ignore[no-untyped-call]
             if propagator is not None:
                 propagator.inject(headers, setter=_response_setter)
             if hook is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.trace import SpanKind
 
 from spanbridge.conventions import http
-from spanbridge.core.semconv import pick
+from spanbridge.conventions.database import text_keys
 from spanbridge.core.tracing import DATABASE, HTTP, Operation, record_failure, traced
 
 if TYPE_CHECKING:
@@ -74,13 +74,13 @@ def call(
     def advice(wrapped: Wrapped, setup: Setup) -> Wrapped:
         semconv = setup.semconv
         contrib = semconv.contrib
-        text_keys = pick(semconv.database, ("db.statement",), ("db.query.text",))
+        keys = text_keys(semconv)
         request_hook = None if batch else http.hooked(setup, "request_hook")
         response_hook = http.hooked(setup, "response_hook")
 
         def attributes(command: Command) -> dict[str, Any]:
             rendered = dict(command.target.attributes(semconv))
-            rendered.update(dict.fromkeys(text_keys, command.text))
+            rendered.update(dict.fromkeys(keys, command.text))
             if not contrib:
                 rendered["db.operation.name"] = command.verb
                 if command.batch is not None:

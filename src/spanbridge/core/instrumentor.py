@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from logging import DEBUG
+from logging import DEBUG, ERROR
 from os import environ
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -37,6 +37,7 @@ class Instrumentor(BaseInstrumentor):  # type: ignore[misc]
     options: ClassVar[tuple[Option[Any], ...]] = ()
     name: ClassVar[str] = ""
 
+    _is_instrumented_by_opentelemetry: bool = False
     _installation: Installation | None = None
     _state: tuple[State, str] = (State.DISABLED, "instrument() has not been called")
 
@@ -70,18 +71,18 @@ class Instrumentor(BaseInstrumentor):  # type: ignore[misc]
                 return None
             if conflict := self._conflict(check_version=not skip_check):
                 if raise_conflict:
-                    raise DependencyConflictError(conflict)
-                logger.log(DEBUG if skip_check else 40, "%s: %s: %s", self.name, *self._state)
+                    raise DependencyConflictError(conflict)  # noqa: TRY301
+                logger.log(DEBUG if skip_check else ERROR, "%s: %s: %s", self.name, *self._state)
                 return None
             result = self._instrument(**kwargs)
             self._is_instrumented_by_opentelemetry = True
-            return result  # noqa: TRY300
         except DependencyConflictError:
             raise
         except Exception as error:
             self._state = (State.FAILED, f"{type(error).__name__}: {error}")
             report(f"{self.name}: instrument()", error)
             return None
+        return result
 
     def _conflict(self, *, check_version: bool) -> DependencyConflict | None:
         """Look for the library; its version costs a file read, so under the launcher it waits for the import."""
@@ -101,7 +102,7 @@ class Instrumentor(BaseInstrumentor):  # type: ignore[misc]
         source = TracerSource(type(self).__module__, names.schema_url, options["tracer_provider"])
         return Setup(self.name, source, names, options)
 
-    def _instrument(self, **kwargs: Any) -> None:
+    def _instrument(self, **kwargs: Any) -> Any:
         self._installation = Installation(self.patches, self.setup(**kwargs), self._refuse)
 
     def _refuse(self) -> str:
@@ -138,9 +139,7 @@ class Instrumentor(BaseInstrumentor):  # type: ignore[misc]
         elif state is State.DISABLED and not self.library.present():
             state, reason = State.NOT_INSTALLED, f"no module named {self.library.module!r}"
         found = self.library.installed()[1]
-        return IntegrationStatus(
-            self.name, state, reason, found, self.library.requires, self.library.tested, patches
-        )
+        return IntegrationStatus(self.name, state, reason, found, self.library.requires, self.library.tested, patches)
 
 
 def switched_off(name: str) -> str:

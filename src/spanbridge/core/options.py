@@ -123,7 +123,7 @@ def setting(key: str, default: T) -> T:
 
 def apply_settings(settings: Mapping[str, Any]) -> None:
     """Replace the process-wide settings (the launcher and tests call this)."""
-    global _vendors_loaded
+    global _vendors_loaded  # noqa: PLW0603
     _settings.clear()
     _settings.update(settings)
     _vendors_loaded = True

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from os import environ
-from typing import Any, TypeVar
 
 from spanbridge.core.options import from_environment, words
 
-F = TypeVar("F")
+Rows = tuple[tuple[str, str], ...]
 
 
 class Names(Enum):
@@ -67,7 +66,7 @@ def from_env() -> Semconv:
     return Semconv(_chosen("http", opted, unset), _chosen("database", opted, unset), contrib)
 
 
-def pick(names: Names, old: tuple[tuple[str, str], ...], stable: tuple[tuple[str, str], ...]) -> Any:
+def pick(names: Names, old: Rows, stable: Rows) -> Rows:
     """Choose a renderer's rows: pairs of (attribute, field of the neutral record)."""
     return (old if names.old else ()) + (stable if names.stable else ())
 
