@@ -11,7 +11,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from spanbridge.conventions import http, keyvalue
-from spanbridge.conventions.commands import masked, redis_command
+from spanbridge.conventions.commands import masked, redis_command, redis_operation
 from spanbridge.conventions.database import Target
 from spanbridge.conventions.keyvalue import Command
 from spanbridge.core.guard import logger
@@ -50,10 +50,6 @@ def _target_of(client: Any) -> Target:
     return _target(getattr(node, "host", None), getattr(node, "port", None), None, 0)
 
 
-def _verb(word: Any) -> str:
-    return (word.decode("utf-8", "replace") if isinstance(word, bytes) else str(word)).upper()
-
-
 def _single(setup: Setup) -> Callable[..., Command | None]:
     """Compile the describer of `execute_command(*args, **options)`."""
     if setup.semconv.contrib:
@@ -63,7 +59,9 @@ def _single(setup: Setup) -> Callable[..., Command | None]:
     def describe(client: Any, *args: Any, **options: Any) -> Command | None:
         if not args:
             return None
-        return Command(_target_of(client), _verb(args[0]), redis_command(args, keys=keys), (client, args, options))
+        return Command(
+            _target_of(client), redis_operation(args), redis_command(args, keys=keys), (client, args, options)
+        )
 
     return describe
 
@@ -94,7 +92,7 @@ def _pipeline(setup: Setup) -> Callable[..., Command | None]:
         commands = [_arguments(command) for command in _stack(pipeline)]
         if not commands:
             return None  # nothing is sent
-        verbs = {_verb(command[0]) for command in commands[:_SHOWN]}
+        verbs = {redis_operation(command) for command in commands[:_SHOWN]}
         verb = f"PIPELINE {verbs.pop()}" if len(verbs) == 1 and len(commands) <= _SHOWN else "PIPELINE"
         text = "\n".join(redis_command(command, keys=keys) for command in commands[:_SHOWN])
         return Command(_target_of(pipeline), verb, text, (pipeline, args, kwargs), batch=len(commands))
