@@ -19,8 +19,28 @@ class Difference(NamedTuple):
 
 
 def _without_literals(operation: Operation) -> list[Operation]:
-    if operation.name == "sqlite.query":
-        operation.resource = _LITERAL.sub("?", operation.resource)
+    if operation.name == "sqlite.query" and _LITERAL.search(operation.resource):
+        without = _COMMENT.sub(" ", _LITERAL.sub("\0", operation.resource))
+        operation.resource = _LITERALS.sub("(?)", without).replace("\0", "?")
+    operation.resource = operation.resource or operation.name  # as the Agent does
+    return [operation]
+
+
+def _without_unknown_methods(operation: Operation) -> list[Operation]:
+    method, _, rest = operation.resource.partition(" ")
+    if operation.name == "flask.request" and method not in _METHODS:
+        operation.resource = f"HTTP {rest}"
+    return [operation]
+
+
+def _without_empty_pipelines(operation: Operation) -> list[Operation]:
+    return [] if operation.resource == "redis.command" else [operation]
+
+
+def _without_watch_errors(operation: Operation) -> list[Operation]:
+    if operation.name == "flask.request" and operation.resource == "GET /redis/watch":
+        for call in operation.children:
+            call.error = False
     return [operation]
 
 
@@ -38,11 +58,20 @@ def _without_missed_statements(operation: Operation) -> list[Operation]:
     return [] if missed else [operation]
 
 
+_METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
+_COMMENT = re.compile(r"\s*--[^\n]*\s*")
+_LITERALS = re.compile(r"\(\s*\0(?:\s*,\s*\0)*\s*\)")
 _LITERAL = re.compile(r"'(?:[^']|'')*'|(?<![\w.])\d+(?:\.\d+)?\b")
-_MISSED_BY_DDTRACE = ("create view v", "insert into t(b)")  # the statements of the route /sql/untraced
+# The statements of the route /sql/untraced, and one on a closed connection.
+_MISSED_BY_DDTRACE = ("create view v", "insert into t(b)", "delete from closed")
 
 OF_DDTRACE = (
-    Difference("SQL literals never leave the process: resources are sanitised", _without_literals),
+    Difference("SQL literals never leave the process: resources are sanitised as the Agent would", _without_literals),
+    Difference(
+        "methods that no RFC knows are HTTP, or clients could make any number of resources", _without_unknown_methods
+    ),
+    Difference("an empty pipeline sends nothing", _without_empty_pipelines),
+    Difference("a WatchError is the answer that WATCH asks for, not a failure", _without_watch_errors),
     Difference("followed redirects are one span: the call that the program made", _as_one_call),
 )
 OF_SPANBRIDGE = (Difference("executescript and Connection.executemany are traced as well", _without_missed_statements),)

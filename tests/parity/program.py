@@ -185,7 +185,7 @@ def faulty_statements() -> str:
         connection.cursor().execute("select ?", (1, 2))
     connection.close()
     with contextlib.suppress(sqlite3.Error):
-        connection.execute("select 'closed'")
+        connection.execute("delete from closed")
     return "ok"
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import SpanKind
 
-from spanbridge.conventions.sql import dialect_of, operation_name, sanitize
+from spanbridge.conventions.sql import STATEMENT_LIMIT, dialect_of, operation_name, sanitize
 from spanbridge.core.semconv import Semconv, pick
 from spanbridge.core.tracing import DATABASE, HTTP, Operation, record_failure, traced
 
@@ -157,29 +157,30 @@ def operation(
     semconv = setup.semconv
     contrib = semconv.contrib
     captures = bool(setup.options.get("capture_parameters"))
+    find_verb = first_word if contrib else operation_name
 
-    verb_of = first_word if contrib else operation_name
-
-    def verb(query: Query) -> str:
+    def verb_of(query: Query) -> str:
         if query.verb is None:
-            query.verb = verb_of(query.statement)
+            query.verb = find_verb(query.statement)
         return query.verb
 
     def name(query: Query) -> str:
-        return verb(query) or query.target.namespace or query.target.system
+        return verb_of(query) or query.target.namespace or query.target.system
 
     @lru_cache(maxsize=512)
     def static(target: Target, statement: str, verb: str | None) -> dict[str, Any]:
         """Whatever depends on connection and statement alone is made once; never on parameters."""
         attributes = dict(target.attributes(semconv))
-        if statement or contrib:
+        if statement or not verb or contrib:
             attributes.update(text_attributes(statement, target.system, semconv))
         if verb and not contrib:
             attributes["db.operation.name"] = verb
         return attributes
 
     def attributes(query: Query) -> dict[str, Any]:
-        rendered = static(query.target, query.statement, verb(query))
+        # A cache of long statements would hold too much.
+        render = static if len(query.statement) <= STATEMENT_LIMIT else static.__wrapped__
+        rendered = render(query.target, query.statement, verb_of(query))
         if query.batch is None and not captures:
             return rendered
         rendered = dict(rendered)
@@ -259,7 +260,8 @@ class Subclasses:
             name: traced(getattr(root, name), setup, kind) for name, kind in methods.items() if hasattr(root, name)
         }
         self.root = root
-        self.traced_root = _alike(root, (root,), {**traced_methods, **(members or {})})
+        twin = _alike(root, (root,), {})
+        self.traced_root = _alike(root, (root,), {**traced_methods, **(members or {}), _UNTRACED: twin})
         self.of = lru_cache(maxsize=128)(self._make)
 
     def _make(self, base: type) -> type:
@@ -269,6 +271,22 @@ class Subclasses:
         if not issubclass(base, self.root) or issubclass(base, self.traced_root):
             return base
         return _alike(base, (base, self.traced_root), {})
+
+
+# The class attribute by which a traced class names the driver's own as a class of Python: between these two, objects can
+# change places, which they cannot with a class in C.
+_UNTRACED = "_spanbridge_untraced"
+
+
+def untrace(instance: Any) -> bool:
+    """Give an object of a traced class the class that the application asked for, for good; say whether it was one."""
+    cls = type(instance)
+    twin = getattr(cls, _UNTRACED, None)
+    if twin is None:
+        return False
+    base = cls.__bases__[0]
+    instance.__class__ = twin if _UNTRACED in vars(cls) else _alike(base, (base, twin), {})
+    return True
 
 
 def _alike(model: type, bases: tuple[type, ...], namespace: Mapping[str, Any]) -> type:
