@@ -62,7 +62,14 @@ def _runs() -> list[object]:
                 runs.append(
                     nox.param(python, (f"tests/instrumentors/test_{name}.py",), pins, id=f"{name} {library['oldest']}")
                 )
-    everywhere = ("tests/core", "tests/conventions", "tests/contract", "tests/exporters", "tests/launcher")
+    everywhere = (
+        "tests/core",
+        "tests/conventions",
+        "tests/contract",
+        "tests/exporters",
+        "tests/launcher",
+        "tests/test_testing.py",
+    )
     runs.append(nox.param(FOUND[MAIN], everywhere, [*_newest(), *OLDEST_OPENTELEMETRY], id="opentelemetry 1.36"))
     runs += [
         nox.param(python, everywhere, _newest(), id=f"python {version}")
@@ -121,6 +128,12 @@ def bench(session: nox.Session) -> None:
 def contrib(session: nox.Session) -> None:
     """Run contrib's own tests against our classes."""
     session.run("python", "-m", "tests.contrib", *session.posargs)
+
+
+@nox.session(python=FOUND[MAIN])
+def parity(session: nox.Session) -> None:
+    """Run one program under ddtrace and under spanbridge, and compare the operations that arrive."""
+    session.run("python", "-m", "tests.parity", *session.posargs)
 
 
 @nox.session(python=FOUND[MAIN])
