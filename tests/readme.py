@@ -1,11 +1,14 @@
-"""The README's table of integrations, from the registry and libraries.toml: `python -m tests.readme [--write]`."""
+"""The README's table and docs/integrations.md, from the instrumentors: `python -m tests.readme [--write]`."""
 
 from __future__ import annotations
 
+import inspect
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
+
+from spanbridge.core.instrumentor import PROVIDERS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -14,17 +17,14 @@ else:
 
 TREE = Path(__file__).resolve().parent.parent
 README = TREE / "README.md"
+PAGE = TREE / "docs" / "integrations.md"
 BEGIN, END = "<!-- integrations: written by `nox -s docs` -->", "<!-- end of integrations -->"
 
 
 def table() -> str:
     """Write one row per integration: what is ready says which versions, the rest is planned."""
     libraries = tomllib.loads((TREE / "tests" / "libraries.toml").read_text())
-    registry = {
-        entry.name: entry.load()
-        for entry in entry_points(group="opentelemetry_instrumentor")
-        if entry.value.startswith("spanbridge.")
-    }
+    registry = instrumentors()
     rows = ["| | integration | state | versions | tested with |", "| --- | --- | --- | --- | --- |"]
     ready = 0
     for group, names in libraries["integrations"].items():
@@ -43,6 +43,38 @@ def _ready(instrumentor: Any, tested: dict[str, Any]) -> list[str]:
     return ["**ready**", requires, versions]
 
 
+def instrumentors() -> dict[str, Any]:
+    """Load every instrumentor class of ours, by entry-point name."""
+    return {
+        entry.name: entry.load()
+        for entry in sorted(entry_points(group="opentelemetry_instrumentor"), key=lambda entry: entry.name)
+        if entry.value.startswith("spanbridge.")
+    }
+
+
+def page() -> str:
+    """Write what each integration patches and which options it has."""
+    lines = ["# Integrations", "", "Written by `nox -s docs` from the instrumentors themselves.", ""]
+    for name, instrumentor in instrumentors().items():
+        lines += [f"## {name}", "", inspect.cleandoc(sys.modules[instrumentor.__module__].__doc__ or ""), ""]
+        lines += [inspect.getdoc(instrumentor) or "", ""]
+        lines += [
+            f"`from {instrumentor.__module__} import {instrumentor.__name__}`",
+            "",
+            "Patched, where it exists:",
+            "",
+        ]
+        lines += [f"- `{patch}`" for patch in instrumentor.patches]
+        lines += ["", "| option | variable | default | |", "| --- | --- | --- | --- |"]
+        for option in (*PROVIDERS, *instrumentor.options):
+            variables = ", ".join(f"`{variable}`" for variable in option.variables_for(name))
+            lines.append(
+                f"| `{option.name}` | {variables} | `{option.default}` | {option.doc} |".replace("|  |", "| |")
+            )
+        lines.append("")
+    return "\n".join(lines)
+
+
 def with_table(text: str) -> str:
     """Put the table between the markers of `text`."""
     head, _, rest = text.partition(BEGIN)
@@ -53,5 +85,6 @@ def with_table(text: str) -> str:
 if __name__ == "__main__":
     if "--write" in sys.argv:
         README.write_text(with_table(README.read_text()))
+        PAGE.write_text(page())
     else:
-        print(table())
+        print(table(), page(), sep="\n\n")

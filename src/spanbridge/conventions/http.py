@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 from opentelemetry.trace import Status, StatusCode
 
 from spanbridge.core.guard import first_time, guarded, logger
-from spanbridge.core.options import Option, from_environment, hook, setting, words
+from spanbridge.core.options import Option, hook, setting, words
 from spanbridge.core.semconv import pick
 
 if TYPE_CHECKING:
@@ -175,19 +175,20 @@ def _contrib_query(query: str) -> str:
 # Options that every HTTP integration has.
 
 EXCLUDED_URLS: Option[str | None] = Option(
-    "excluded_urls", None, "Comma list of regular expressions; a request whose URL one is found in makes no span."
+    "excluded_urls",
+    None,
+    "Comma list of regular expressions; a request whose URL one is found in makes no span.",
+    str,
+    ("OTEL_PYTHON_{NAME}_EXCLUDED_URLS", "OTEL_PYTHON_EXCLUDED_URLS"),
 )
 
 
 def excluded(setup: Setup) -> Callable[[str], bool] | None:
     """Compile the test for URLs that are not to be traced; None when all are.
 
-    The keyword wins over OTEL_PYTHON_<INTEGRATION>_EXCLUDED_URLS, and that over OTEL_PYTHON_EXCLUDED_URLS. In
-    `contrib` mode the variables are read when a request arrives, as contrib's users may set them late.
+    In `contrib` mode the variables are read when a request arrives, as contrib's users may set them late.
     """
     given = setup.options.get("excluded_urls")
-    capital = setup.integration.upper()
-    names = (f"OTEL_PYTHON_{capital}_EXCLUDED_URLS", f"SPANBRIDGE_{capital}_EXCLUDED_URLS", "OTEL_PYTHON_EXCLUDED_URLS")
 
     @lru_cache(maxsize=8)
     def compiled(raw: str) -> re.Pattern[str] | None:
@@ -198,10 +199,9 @@ def excluded(setup: Setup) -> Callable[[str], bool] | None:
         return pattern is not None and pattern.search(url) is not None
 
     if given is None and setup.semconv.contrib:
+        names = EXCLUDED_URLS.variables_for(setup.integration)
         return lambda url: matches(next((raw for name in names if (raw := environ.get(name))), ""), url)
-    raw = given if given is not None else from_environment(names, str, "")
-    pattern = compiled(raw)
-    return None if pattern is None else (lambda url: matches(raw, url))
+    return None if compiled(given or "") is None else (lambda url: matches(given or "", url))
 
 
 def captured(setup: Setup, side: str, direction: str) -> Capture | None:
