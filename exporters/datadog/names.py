@@ -195,7 +195,7 @@ def _endpoint(service: str) -> str:
     return _ENDPOINTS.get(name, name)
 
 
-def _aws(attributes: Attributes) -> tuple[str, str]:
+def _aws_call(attributes: Attributes) -> tuple[str, str]:
     service, method = text(attributes, "rpc.service"), text(attributes, "rpc.method", "aws.operation")
     if "/" in method:
         full, _, method = method.rpartition("/")
@@ -205,17 +205,17 @@ def _aws(attributes: Attributes) -> tuple[str, str]:
 
 def aws_command(name: str, attributes: Attributes) -> str:
     """`s3.command`."""
-    return f"{_aws(attributes)[0]}.command"
+    return f"{_aws_call(attributes)[0]}.command"
 
 
 def aws_service(name: str, attributes: Attributes) -> str:
     """`aws.s3`."""
-    return f"aws.{_aws(attributes)[0]}"
+    return f"aws.{_aws_call(attributes)[0]}"
 
 
 def aws_operation(name: str, attributes: Attributes) -> str:
     """`s3.getobject`; the bare service when the action is unknown."""
-    service, operation = _aws(attributes)
+    service, operation = _aws_call(attributes)
     return f"{service}.{operation}" if operation else service
 
 
