@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
     from spanbridge.exporters.datadog.trace import TraceState
 
-MOST_OPEN_TRACES = 20_000
-IDLE_SECONDS = 600.0
+# More open spans than this are taken for forgotten ones, those of the oldest traces first.
+MOST_OPEN_SPANS = 50_000
+# How many seconds finished spans wait for the rest of a trace in which nothing happens.
+IDLE_SECONDS = 300.0
 
 
 @dataclass(slots=True, eq=False)
@@ -56,12 +58,16 @@ class _OpenTrace:
     unfinished: int = 0
     touched: float = 0.0
 
-    def take(self, *, partial: bool) -> Chunk:
+    def take(self) -> Chunk:
         """Take the finished spans out, in the order in which they started: the local root first, if it is done."""
         finished = [member for member in self.members.values() if member.finished]
         for member in finished:
-            del self.members[member.span.context.span_id]  # type: ignore[union-attr]
-        return Chunk(self.state, finished, partial)
+            del self.members[member.span.context.span_id]
+        return Chunk(self.state, finished, self.unfinished > 0)
+
+    @property
+    def finished(self) -> int:
+        return len(self.members) - self.unfinished
 
 
 class Assembler:
@@ -69,12 +75,17 @@ class Assembler:
 
     Args:
         partial_flush: how many finished spans of an open trace are let go early; 0 for never.
+        forked: whether open spans were inherited, so that a parent that is not known here is another process's.
     """
 
-    def __init__(self, partial_flush: int) -> None:
+    def __init__(self, partial_flush: int, *, forked: bool = False) -> None:
         self._partial_flush = partial_flush
+        self._forked = forked
         self._open: dict[int, _OpenTrace] = {}
         self.abandoned = 0
+
+    def __len__(self) -> int:
+        return len(self._open)
 
     def started(self, span: ReadableSpan, state: TraceState, now: float) -> None:
         """Note a span that has started.
@@ -86,10 +97,14 @@ class Assembler:
         """
         context, parent = span.context, span.parent
         trace = self._open.get(context.trace_id)
+        local_root, above = True, None
         if trace is None:
             trace = self._open[context.trace_id] = _OpenTrace(state)
-        above = None if parent is None or parent.is_remote else trace.members.get(parent.span_id)
-        trace.members[context.span_id] = Member(span, above, above is None)
+        elif parent is not None and not parent.is_remote:
+            above = trace.members.get(parent.span_id)
+            # A parent that started here but is not known any more has been sent already.
+            local_root = above is None and self._forked
+        trace.members[context.span_id] = Member(span, above, local_root)
         trace.unfinished += 1
         trace.touched = now
 
@@ -108,28 +123,28 @@ class Assembler:
         trace.touched = now
         if trace.unfinished == 0:
             del self._open[context.trace_id]
-            return trace.take(partial=False)
-        if self._partial_flush and len(trace.members) - trace.unfinished >= self._partial_flush:
-            return trace.take(partial=True)
+            return trace.take()
+        if self._partial_flush and trace.finished >= self._partial_flush:
+            return trace.take()
         return None
 
-    def finished(self) -> Iterator[Chunk]:
-        """Take every finished span out, also of traces that go on."""
+    def finished(self, idle_since: float = float("inf")) -> Iterator[Chunk]:
+        """Take the finished spans out of traces that go on.
+
+        Args:
+            idle_since: only of traces in which nothing has happened since then, by the monotonic clock.
+        """
         for trace in self._open.values():
-            if len(trace.members) > trace.unfinished:
-                yield trace.take(partial=True)
+            if trace.finished and trace.touched <= idle_since:
+                yield trace.take()
 
-    def evict(self, now: float) -> Iterator[Chunk]:
-        """Give up traces that nothing happens in, and the oldest where there are too many."""
-        excess = len(self._open) - MOST_OPEN_TRACES
+    def evict(self, most: int = MOST_OPEN_SPANS) -> Iterator[tuple[int, Chunk]]:
+        """Give up the oldest traces until at most so many spans are open; answer their ids and finished spans."""
+        excess = sum(trace.unfinished for trace in self._open.values()) - most
         for trace_id, trace in list(self._open.items()):
-            if excess <= 0 and now - trace.touched < IDLE_SECONDS:
-                continue
-            excess -= 1
-            del self._open[trace_id]
+            if excess <= 0:
+                return
+            excess -= trace.unfinished
             self.abandoned += trace.unfinished
-            if len(trace.members) > trace.unfinished:
-                yield trace.take(partial=True)
-
-    def __len__(self) -> int:
-        return len(self._open)
+            del self._open[trace_id]
+            yield trace_id, trace.take()

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from time import monotonic, sleep
+import time
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import INVALID_SPAN_CONTEXT
-
-from spanbridge.core.guard import report
 from spanbridge.exporters.datadog.chunks import Chunk, Member
 from spanbridge.exporters.datadog.encoding import encode_chunk
 from spanbridge.exporters.datadog.mapping import SpanMapper
-from spanbridge.exporters.datadog.sender import Encoded, Outcome, Sender
+from spanbridge.exporters.datadog.sender import Encoded, Pending, Sender
 from spanbridge.exporters.datadog.settings import Settings
 from spanbridge.exporters.datadog.trace import state_at_start
 
+from spanbridge.core.guard import report
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from opentelemetry.sdk.trace import ReadableSpan
     from spanbridge.exporters.datadog.trace import TraceState
     from spanbridge.exporters.datadog.transport import Transport
 
-# The longest that `export` holds the processor that calls it, in seconds, retries included.
-EXPORT_SECONDS = 5.0
+# The longest that `export` holds the processor that calls it, in seconds, retries included: with a receiver that has
+# taken the last payload, and with another.
+EXPORT_SECONDS, PATIENCE = 5.0, 0.8
 
 
 class DatadogSpanExporter(SpanExporter):
@@ -36,54 +38,80 @@ class DatadogSpanExporter(SpanExporter):
     Args:
         settings: read from the environment when not given.
         transport: another way to the Agent than the settings' (tests).
+        on_rates: gets the sampling rates that the Agent answers with, by `service:...,env:...`.
     """
 
-    def __init__(self, settings: Settings | None = None, *, transport: Transport | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        transport: Transport | None = None,
+        on_rates: Callable[[Mapping[str, float]], None] | None = None,
+    ) -> None:
         self.settings = settings or Settings.from_environment()
         self.mapper = SpanMapper(self.settings)
-        self.sender = Sender(self.settings, transport)
+        self.sender = Sender(self.settings, transport, on_rates)
         self._closed = False
+        self._not_before = 0.0
+
+    @property
+    def sent(self) -> int:
+        """How many spans were delivered by this process."""
+        return self.sender.sent
+
+    @property
+    def lost(self) -> int:
+        """How many spans were given up by this process."""
+        return self.sender.lost
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Send spans now.
+        """Send spans now; a receiver that was not there a moment ago is not waited for.
 
         Args:
             spans: finished spans, of any traces.
         """
         if self._closed:
             return SpanExportResult.FAILURE
-        encoded = [chunk for members in _by_trace(spans) if (chunk := self.encode(members)) is not None]
-        if not encoded:
-            return SpanExportResult.SUCCESS
-        lost, deadline = self.sender.lost, monotonic() + EXPORT_SECONDS
-        while self.sender.send(encoded, deadline) is Outcome.RETRY:
-            pause = self.sender.pause()
+        sender, lost, now = self.sender, self.sender.lost, monotonic()
+        if not sender.up and now < self._not_before:
+            sender.lose(len(spans))
+            return SpanExportResult.FAILURE
+        encoded = (self.encode(chunk) for chunk in _by_trace(spans))
+        pending = Pending(chunk for chunk in encoded if chunk is not None)
+        deadline = now + (EXPORT_SECONDS if sender.up else PATIENCE)
+        while pending:
+            pause = sender.send(pending, deadline)
             if self._closed or monotonic() + pause >= deadline:
-                self.sender.lose(encoded)
+                self._not_before = monotonic() + max(pause, PATIENCE)
                 break
-            sleep(pause)
-        return SpanExportResult.SUCCESS if self.sender.lost == lost else SpanExportResult.FAILURE
+            time.sleep(pause)
+        sender.lose(pending.spans)
+        return SpanExportResult.SUCCESS if sender.lost == lost else SpanExportResult.FAILURE
 
     def encode(self, chunk: Chunk) -> Encoded | None:
         """Map and encode one chunk; a span that cannot be mapped is left out, and reported once."""
         service_of = self.mapper.service_of
+        trace = chunk.trace
         mapped = []
-        for member in chunk.members:
+        for span, parent, local_root in _decided(chunk):
             try:
-                above = member.parent
-                top_level = above is None or service_of(above.span) != service_of(member.span)
-                mapped.append(self.mapper.map(member.span, top_level=top_level, local_root=member.local_root))
+                top_level = local_root or (parent is not None and service_of(parent.span) != service_of(span))
+                row = self.mapper.map(span, top_level=top_level, local_root=local_root)
+                if local_root:
+                    _mark_arrival(row, trace)
+                mapped.append(row)
             except Exception as error:
-                self.sender.lost += 1
+                self.sender.lose(1)
                 report("mapping a span", error)
         if not mapped:
             return None
         try:
-            _mark_arrival(mapped[0], chunk.trace)
-            self.mapper.finish_chunk(mapped, chunk.trace, partial=chunk.partial)
+            self.mapper.finish_chunk(mapped, trace, partial=chunk.partial)
+            if trace.error:
+                mapped[0]["meta"]["_dd.propagation_error"] = trace.error
             return Encoded(encode_chunk(mapped), len(mapped))
         except Exception as error:
-            self.sender.lost += len(mapped)
+            self.sender.lose(len(mapped))
             report("encoding a chunk", error)
             return None
 
@@ -97,27 +125,36 @@ class DatadogSpanExporter(SpanExporter):
         return True
 
 
+def _decided(chunk: Chunk) -> list[tuple[ReadableSpan, Member | None, bool]]:
+    """List the spans of a chunk, after following what the application has said about the trace since they started."""
+    found = []
+    for member in chunk.members:
+        attributes = member.span.attributes
+        if attributes and ("manual.keep" in attributes or "manual.drop" in attributes):
+            chunk.trace.decide_by_attributes(attributes)
+        found.append((member.span, member.parent, member.local_root))
+    return found
+
+
 def _mark_arrival(root: dict[str, Any], trace: TraceState) -> None:
-    """Say on the first span what the caller's headers left to say (protocol C.1, C.2)."""
+    """Say on a local root what the caller's headers have said about its parent (protocol C.1, C.2)."""
     if trace.absent_parent and root["parent_id"] == trace.absent_parent:
         root["parent_id"] = 0
-    if trace.last_parent_id:
+    if trace.last_parent_id and root["parent_id"]:
         root["meta"]["_dd.parent_id"] = trace.last_parent_id
-    if trace.error:
-        root["meta"]["_dd.propagation_error"] = trace.error
 
 
 def _by_trace(spans: Sequence[ReadableSpan]) -> list[Chunk]:
     """Group finished spans by trace."""
     traces: dict[int, list[ReadableSpan]] = {}
     for span in spans:
-        traces.setdefault(span.context.trace_id, []).append(span)  # type: ignore[union-attr]
+        traces.setdefault(span.context.trace_id, []).append(span)
     return [_chunk(trace_id, members) for trace_id, members in traces.items()]
 
 
 def _chunk(trace_id: int, spans: list[ReadableSpan]) -> Chunk:
     spans.sort(key=lambda span: span.start_time or 0)
-    members = {span.context.span_id: Member(span, None, False, True) for span in spans}  # type: ignore[union-attr]
+    members = {span.context.span_id: Member(span, None, False, True) for span in spans}
     for member in members.values():
         parent = member.span.parent
         member.parent = members.get(parent.span_id) if parent is not None and not parent.is_remote else None

@@ -227,12 +227,12 @@ def write_tracestate(own: str, others: Mapping[str, str]) -> str:
     """Put the `dd` member in front of the other members; long ones go first when there is no room for all."""
     members = [f"{key}={value}" for key, value in others.items() if key != "dd"][: _MOST_MEMBERS - 1]
     excess = len(own) + sum(len(member) + 1 for member in members) - _MOST_TRACESTATE_WRITTEN
-    if excess > 0:
-        candidates = sorted(reversed(members), key=lambda member: len(member) <= _LONG_MEMBER)
-        for member in candidates:
-            if excess <= 0:
-                break
-            if not member.startswith("ot="):
-                members.remove(member)
-                excess -= len(member) + 1
+    long = [member for member in members if len(member) > _LONG_MEMBER]
+    short = [member for member in members if len(member) <= _LONG_MEMBER]
+    for member in (*long[::-1], *short[::-1]):
+        if excess <= 0:
+            break
+        if not member.startswith("ot="):
+            members.remove(member)
+            excess -= len(member) + 1
     return ",".join([own, *members])

@@ -12,17 +12,16 @@ from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context, set_value
 from opentelemetry.propagators.textmap import DefaultGetter, TextMapPropagator, default_getter, default_setter
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, TraceFlags, get_current_span, set_span_in_context
-
-from spanbridge.core.guard import first_time, logger, report
 from spanbridge.exporters.datadog import headers
 from spanbridge.exporters.datadog.settings import Settings
 from spanbridge.exporters.datadog.trace import LOW_64, REMOTE_KEY, Remote, TraceState, remote_in, traces
+
+from spanbridge.core.guard import first_time, logger, report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from opentelemetry.propagators.textmap import CarrierT, Getter, Setter
-
     from spanbridge.exporters.datadog.headers import Found, Values
 
 
@@ -62,7 +61,7 @@ def _span_context(found: Found) -> SpanContext:
     # Nobody has decided yet: "sampled" lets foreign samplers go on; ours looks at the record first.
     sampled = headers.SAMPLED if priority is None or priority > 0 else 0
     flags = TraceFlags(sampled | found.flags & headers.RANDOM)
-    return SpanContext(found.trace_id, found.span_id, True, flags, found.members)  # noqa: FBT003
+    return SpanContext(found.trace_id, found.span_id, True, flags, found.members)
 
 
 def _with_remote(found: Found, links: tuple[Link, ...], context: Context) -> Context:

@@ -6,24 +6,29 @@ One warning when the receiver goes away, one line of information when it is back
 from __future__ import annotations
 
 import json
-from enum import Enum
+from collections import deque
 from random import uniform
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
-from spanbridge.core.guard import first_time, logger, report
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
 from spanbridge.exporters.datadog.encoding import join
 from spanbridge.exporters.datadog.transport import Transport, client_headers, describe
 
+from spanbridge.core.guard import first_time, logger, report
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from spanbridge.exporters.datadog.settings import Settings
     from spanbridge.exporters.datadog.transport import Reply
 
 LONGEST_PAUSE = 5.0
-# How often a receiver that answers may refuse the same chunks before they are given up.
-MOST_REFUSALS = 5
+# How many seconds a receiver that answers may refuse the same chunks before they are given up.
+REFUSED_SECONDS = 20.0
+# Bytes of one payload that are aimed at; the Agent takes 25 MiB, its smaller relatives 10.
+PAYLOAD_BYTES = 4 << 20
+_RETRIED = frozenset({408, 429})
 
 
 class Encoded(NamedTuple):
@@ -33,15 +38,47 @@ class Encoded(NamedTuple):
     spans: int
 
 
-class Outcome(Enum):
-    """What became of chunks: DONE (delivered, or given up for good) or RETRY."""
+class Pending:
+    """Encoded chunks that wait to be sent, oldest first, and their size in bytes."""
 
-    DONE = "done"
-    RETRY = "retry"
+    def __init__(self, chunks: Iterable[Encoded] = ()) -> None:
+        self._chunks: deque[Encoded] = deque()
+        self.size = 0
+        for chunk in chunks:
+            self.append(chunk)
+
+    def __len__(self) -> int:
+        return len(self._chunks)
+
+    @property
+    def spans(self) -> int:
+        """How many spans wait."""
+        return sum(chunk.spans for chunk in self._chunks)
+
+    def append(self, chunk: Encoded) -> None:
+        """Put a chunk at the end."""
+        self._chunks.append(chunk)
+        self.size += len(chunk.body)
+
+    def pop(self) -> Encoded:
+        """Take the oldest chunk out."""
+        chunk = self._chunks.popleft()
+        self.size -= len(chunk.body)
+        return chunk
+
+    def first(self, size: int) -> list[Encoded]:
+        """Look at the oldest chunks that together have at most `size` bytes, at least at one."""
+        found: list[Encoded] = []
+        for chunk in self._chunks:
+            size -= len(chunk.body)
+            if found and size < 0:
+                break
+            found.append(chunk)
+        return found
 
 
 class Sender:
-    """Sends to one receiver; one thread at a time.
+    """Sends to one receiver; the transport sees to it that threads take turns.
 
     Args:
         settings: where to, and how long to wait.
@@ -57,11 +94,17 @@ class Sender:
     ) -> None:
         self._transport = transport or Transport(settings.agent_url, client_headers(settings.external_env))
         self._timeout = settings.timeout
+        self._payload_bytes = min(PAYLOAD_BYTES, settings.payload_bytes)
         self._on_rates = on_rates
+        self.begin_process()
+
+    def begin_process(self) -> None:
+        """Start counting anew; an inherited connection is the parent process's."""
+        self._transport.close()
         self._failures = 0
-        self._refusals = 0
+        self._refused_since: float | None = None
         self._reported_lost = 0
-        self.down = False
+        self.up: bool | None = None
         self.sent = 0
         self.lost = 0
         self.last_success = float("-inf")
@@ -71,94 +114,121 @@ class Sender:
         """Where the spans go."""
         return self._transport.url
 
-    def pause(self) -> float:
-        """Say how many seconds to wait before the next try: longer each time, and never the same for two processes."""
-        return min(LONGEST_PAUSE, 0.1 * 2 ** min(self._failures, 10)) * uniform(0.5, 1.0)  # noqa: S311
-
-    def send(self, chunks: Sequence[Encoded], deadline: float) -> Outcome:
-        """Send chunks as one payload, or as several when it is too large.
+    def send(self, pending: Pending, deadline: float) -> float:
+        """Send the oldest chunks as one payload; those that are delivered or given up leave `pending`.
 
         Args:
-            chunks: what to send.
+            pending: what is to be sent.
             deadline: when to stop waiting for an answer, by the monotonic clock.
+
+        Returns:
+            Seconds to wait before the next try; 0 when it makes sense to go on at once.
         """
         timeout = min(self._timeout, deadline - monotonic())
         if timeout <= 0:
-            return Outcome.RETRY
+            return self._pause()
+        chunks = pending.first(self._payload_bytes)
+        body = join([chunk.body for chunk in chunks])
         try:
-            reply = self._transport.send(join([chunk.body for chunk in chunks]), len(chunks), timeout)
+            reply = self._post(body, len(chunks), timeout)
         except OSError as error:
             self._failed(describe(error))
-            return Outcome.RETRY
-        if 200 <= reply.status < 300:
-            self._delivered(chunks, reply)
-            return Outcome.DONE
+            return self._pause()
         if reply.status == 413 and len(chunks) > 1:
-            half = len(chunks) // 2
-            first = self.send(chunks[:half], deadline)
-            second = self.send(chunks[half:], deadline)
-            # What one half has delivered must not be sent again with the other; a half that failed is lost.
-            if first is not second:
-                self.lose(chunks[:half] if first is Outcome.RETRY else chunks[half:])
-                return Outcome.DONE
-            return first
-        if reply.status in {408, 429} or reply.status >= 500:
-            self._refusals += 1
+            self._payload_bytes = len(body) // 2
+            return 0.0
+        if self._is_to_be_retried(reply):
             self._failed(f"it answers {reply.status}")
-            if self._refusals < MOST_REFUSALS:
-                return Outcome.RETRY
-        elif first_time(f"refused:{reply.status}"):
-            reason = reply.body[:200].decode("utf-8", "replace").strip()
-            logger.warning("%s refused spans with status %d and they are lost: %s", self.url, reply.status, reason)
-        self.lose(chunks)
-        return Outcome.DONE
+            return self._pause()
+        for _ in chunks:
+            pending.pop()
+        count = sum(chunk.spans for chunk in chunks)
+        if 200 <= reply.status < 300:
+            self._delivered(count, reply)
+        else:
+            self._refused(count, reply)
+        return 0.0
 
-    def lose(self, chunks: Sequence[Encoded]) -> None:
-        """Count chunks that are given up."""
-        self._refusals = 0
-        self.lost += sum(chunk.spans for chunk in chunks)
+    def lose(self, spans: int) -> None:
+        """Count spans that are given up."""
+        self.lost += spans
+
+    def give_up(self, spans: int) -> None:
+        """Say, at the end of the process, that spans could not be delivered."""
+        self.lose(spans)
+        if self.up is not False:
+            self._failed("no answer in time")
+        logger.info("%d spans were not sent to %s before the end", self.lost - self._reported_lost, self.url)
 
     def close(self) -> None:
         """Close the connection; the next `send` opens a new one."""
         self._transport.close()
 
-    def _delivered(self, chunks: Sequence[Encoded], reply: Reply) -> None:
-        self.sent += sum(chunk.spans for chunk in chunks)
-        self._failures = self._refusals = 0
+    def _post(self, body: bytes, chunk_count: int, timeout: float) -> Reply:
+        # The plain key is what instrumentations of OpenTelemetry's early days look for.
+        context = set_value("suppress_instrumentation", True)
+        token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, context))
+        try:
+            return self._transport.send(body, chunk_count, timeout)
+        finally:
+            detach(token)
+
+    def _pause(self) -> float:
+        """Wait longer each time, and not in step with other processes."""
+        return min(LONGEST_PAUSE, 0.1 * (1 << min(self._failures, 10))) * uniform(0.5, 1.0)  # noqa: S311
+
+    def _is_to_be_retried(self, reply: Reply) -> bool:
+        if reply.status not in _RETRIED and reply.status < 500:
+            return False
+        now = monotonic()
+        if self._refused_since is None:
+            self._refused_since = now
+        return now - self._refused_since < REFUSED_SECONDS
+
+    def _delivered(self, spans: int, reply: Reply) -> None:
+        self.sent += spans
+        self._failures = 0
+        self._refused_since = None
         self.last_success = monotonic()
-        if self.down:
-            self.down = False
-            logger.info(
-                "%s answers again; %d spans were lost meanwhile", self.url, self.lost - self._reported_lost
-            )
+        if self.up is False:
+            logger.info("%s answers again; %d spans were lost meanwhile", self.url, self.lost - self._reported_lost)
             self._reported_lost = self.lost
-        if self._on_rates is not None and (rates := _rates(reply.body)):
-            self._on_rates(rates)
+        self.up = True
+        rates = _rates(reply.body)
+        if rates and self._on_rates is not None:
+            try:
+                self._on_rates(rates)
+            except Exception as error:
+                report("using the Agent's sampling rates", error)
+
+    def _refused(self, spans: int, reply: Reply) -> None:
+        self._refused_since = None
+        self.lose(spans)
+        reason = reply.body[:200].decode("utf-8", "replace").strip()
+        level = logger.warning if first_time(f"refused:{self.url}:{reply.status}") else logger.debug
+        level("%s refused spans with status %d and they are lost: %s", self.url, reply.status, reason)
 
     def _failed(self, reason: str) -> None:
         self._failures += 1
-        if not self.down:
-            self.down = True
-            logger.warning(
-                "spans cannot be sent to %s: %s. They are kept while there is room, and sending goes on. Is the Datadog "
-                "Agent running there? DD_TRACE_AGENT_URL names another address",
-                self.url,
-                reason,
-            )
-        else:
+        if self.up is False:
             logger.debug("spans cannot be sent to %s: %s", self.url, reason)
+            return
+        self.up = False
+        logger.warning(
+            "spans cannot be sent to %s: %s. They are kept while there is room, and sending goes on. "
+            "Is the Datadog Agent running there? DD_TRACE_AGENT_URL names another address",
+            self.url,
+            reason,
+        )
 
 
 def _rates(body: bytes) -> dict[str, float]:
     """Read `rate_by_service` from the Agent's answer; whatever else stands there was a delivery, too."""
-    if not body.startswith(b"{"):
+    if not body or body.strip() == b"OK":
         return {}
     try:
-        answer = json.loads(body)
-        rates = answer.get("rate_by_service") or {}
+        rates = json.loads(body).get("rate_by_service") or {}
         return {str(key): float(rate) for key, rate in rates.items() if 0 <= float(rate) <= 1}
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         logger.debug("the Agent's answer cannot be read: %s", error)
-    except Exception as error:
-        report("reading the Agent's answer", error)
-    return {}
+        return {}

@@ -108,14 +108,18 @@ def state_at_start(trace_id: int, parent: SpanContext, context: Context | None) 
         parent: the parent's context, which may be invalid.
         context: the context that the span starts in.
     """
-    if (known := traces.get(trace_id)) is not None:
+    if (known := traces.get_open(trace_id)) is not None:
         return known
     if (remote := remote_in(context, trace_id)) is not None:
         return remote.state
-    state = TraceState.new(trace_id)
-    if parent.is_valid:
-        state.priority = AUTO_KEEP if parent.trace_flags.sampled else AUTO_REJECT
-    return state
+    if (known := traces.get(trace_id)) is not None:
+        return known
+    if not parent.is_valid:
+        return TraceState.new(trace_id)
+    # OpenTelemetry's own propagator has extracted this, or nobody: another sampler has dropped the spans before.
+    from spanbridge.exporters.datadog.headers import read_member
+
+    return read_member(parent.trace_state.get("dd", ""), trace_id, parent.trace_flags)
 
 
 class TraceRegistry:

@@ -6,7 +6,9 @@ and gevent may still patch the process after this module was imported.
 
 from __future__ import annotations
 
+import os
 import platform
+from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -31,7 +33,7 @@ class Reply(NamedTuple):
     body: bytes
 
 
-class _Stale(ConnectionError):
+class _StaleError(ConnectionError):
     """A kept connection that the receiver had closed before it read the request."""
 
 
@@ -57,9 +59,7 @@ def client_headers(external_env: str = "") -> dict[str, str]:
 
 
 class Transport:
-    """Sends trace payloads to one address and keeps the connection.
-
-    Not thread-safe: one thread at a time may send.
+    """Sends trace payloads to one address and keeps the connection; threads take turns.
 
     Args:
         url: `http://host:port[/prefix]`, `https://...` or `unix:///path/of/socket`.
@@ -78,6 +78,12 @@ class Transport:
         lines = [f"POST {prefix}{path} HTTP/1.1", f"Host: {host}", *(f"{name}: {headers[name]}" for name in headers)]
         self._head = "\r\n".join(lines).encode("latin-1", "replace")
         self._socket: socket.socket | None = None
+        self._begin_process()
+
+    def _begin_process(self) -> None:
+        self._pid = os.getpid()
+        self._turn = Lock()
+        self.close()
 
     def send(self, body: bytes, chunk_count: int, timeout: float) -> Reply:
         """Send one payload and read the answer.
@@ -91,12 +97,23 @@ class Transport:
             OSError: the receiver cannot be reached, does not answer in time, or does not speak HTTP.
         """
         deadline = monotonic() + timeout
+        if self._pid != os.getpid():
+            # A forked child shares its parent's connection; both writing to it would garble the requests.
+            self._begin_process()
+        if not self._turn.acquire(timeout=timeout):
+            raise TimeoutError("other threads are sending")
+        try:
+            return self._send(body, chunk_count, deadline)
+        finally:
+            self._turn.release()
+
+    def _send(self, body: bytes, chunk_count: int, deadline: float) -> Reply:
         count = f"\r\nX-Datadog-Trace-Count: {chunk_count}\r\nContent-Length: {len(body)}\r\n\r\n"
         request = self._head + count.encode() + body
         if self._socket is not None:
             try:
                 return self._exchange(self._socket, request, deadline)
-            except _Stale:
+            except _StaleError:
                 pass
         return self._exchange(self._connect(deadline), request, deadline)
 
@@ -133,7 +150,7 @@ class Transport:
 
     def _exchange(self, connection: socket.socket, request: bytes, deadline: float) -> Reply:
         """Send `request` and read its answer; the connection is kept only after a complete answer that allows it."""
-        stale, self._socket = connection is self._socket, None
+        kept, self._socket = connection is self._socket, None
         answer = _Answer(connection, deadline)
         keep = False
         try:
@@ -142,12 +159,12 @@ class Transport:
                 connection.sendall(request)
             except ConnectionError:
                 # A receiver may refuse a large body (413) and hang up while it is still being sent.
-                if stale:
+                if kept:
                     raise
             reply, keep = answer.read()
         except ConnectionError as error:
-            if stale and not answer.begun:
-                raise _Stale from error
+            if kept and not answer.begun:
+                raise _StaleError from error
             raise
         finally:
             if keep:

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext
-from spanbridge.exporters.datadog import chunks as module
 from spanbridge.exporters.datadog.chunks import Assembler
 from spanbridge.exporters.datadog.trace import TraceState
 
 if TYPE_CHECKING:
-    import pytest
     from spanbridge.exporters.datadog.chunks import Chunk
 
 numbers = count(1)
@@ -183,7 +181,7 @@ def test_finished_spans_of_open_traces_on_demand() -> None:
     assert names(chunk) == ["root"]
 
 
-def test_abandoned_traces_are_given_up() -> None:
+def test_finished_spans_of_idle_traces_do_not_wait_for_the_rest() -> None:
     story = Story()
     root = span("root")
     child = span("child", root)
@@ -191,28 +189,36 @@ def test_abandoned_traces_are_given_up() -> None:
     story.end(child)
     lonely = span("lonely", trace_id=8)
     story.start(lonely)
-    assert list(story.assembler.evict(module.IDLE_SECONDS - 1)) == []
-    assert [names(chunk) for chunk in story.assembler.evict(module.IDLE_SECONDS)] == [["child"]]
-    assert (len(story.assembler), story.assembler.abandoned) == (0, 2)
-    assert story.end(root, lonely) == []
+    story.now = 1.0
+    busy, done = span("busy", trace_id=9), span("done", trace_id=9)
+    story.start(busy, done)
+    story.end(done)
+    assert [names(chunk) for chunk in story.assembler.finished(0.5)] == [["child"]]
+    assert [names(chunk) for chunk in story.end(lonely, root, busy)] == [["lonely"], ["root"], ["busy", "done"]]
 
 
-def test_a_trace_in_which_something_happens_is_not_abandoned() -> None:
+def test_a_parent_of_another_process_makes_local_roots() -> None:
+    assembler = Assembler(0, forked=True)
+    inherited = span("inherited")
+    one, two = span("one", inherited), span("two", inherited)
+    for each in (one, two):
+        assembler.started(each, TraceState(), 0.0)
+    assert assembler.ended(one, 0.0) is None
+    chunk = assembler.ended(two, 0.0)
+    assert chunk is not None
+    assert [member.local_root for member in chunk.members] == [True, True]
+
+
+def test_the_oldest_of_too_many_open_spans_are_given_up() -> None:
     story = Story()
-    root = span("root")
-    story.start(root)
-    story.now = module.IDLE_SECONDS
-    child = span("child", root)
-    story.start(child)
-    assert list(story.assembler.evict(module.IDLE_SECONDS + 1)) == []
-    assert len(story.end(child, root)) == 1
-
-
-def test_the_oldest_of_too_many_traces_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_OPEN_TRACES", 3)
-    story = Story()
-    roots = [span(f"{number}", trace_id=number) for number in range(1, 6)]
+    first = span("first", trace_id=1)
+    child = span("child", first, trace_id=1)
+    story.start(first, child)
+    story.end(child)
+    roots = [span(f"{number}", trace_id=number) for number in range(2, 6)]
     story.start(*roots)
-    assert list(story.assembler.evict(0.0)) == []
-    assert len(story.assembler) == 3
-    assert [names(chunk) for chunk in story.end(*roots)] == [["3"], ["4"], ["5"]]
+    assert list(story.assembler.evict(5)) == []
+    evicted = list(story.assembler.evict(3))
+    assert [(trace_id, names(chunk)) for trace_id, chunk in evicted] == [(1, ["child"]), (2, [])]
+    assert story.assembler.abandoned == 2
+    assert [names(chunk) for chunk in story.end(first, *roots)] == [["3"], ["4"], ["5"]]
