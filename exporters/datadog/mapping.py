@@ -11,6 +11,7 @@ import os
 import sys
 from dataclasses import replace
 from functools import cache
+from operator import attrgetter
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import Event, ReadableSpan
-    from opentelemetry.trace import Link
+    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+    from opentelemetry.trace import Link, Status
     from spanbridge.exporters.datadog.settings import Settings
     from spanbridge.exporters.datadog.tags import Attributes, Finish, Meta, Metrics
     from spanbridge.exporters.datadog.trace import TraceState
@@ -55,6 +57,23 @@ _FIELDS = {  # field <- the attributes that set it, the strongest first
     "type": ("datadog.type", "span.type"),
 }
 _NOISE = ("telemetry.", "process.", "service.instance.id")
+
+
+# The SDK's own fields, read at once: its properties cost ten times as much, for they copy lists under a lock.
+_read = attrgetter(
+    "_name",
+    "_kind",
+    "_instrumentation_scope",
+    "_status",
+    "_start_time",
+    "_end_time",
+    "_context",
+    "_parent",
+    "_attributes",
+    "_events",
+    "_links",
+    "_resource",
+)
 
 
 class Plan(NamedTuple):
@@ -122,7 +141,8 @@ class SpanMapper:
         """Answer the service that `map` gives to `span` as it is now."""
         attributes: Attributes = span.attributes or {}
         plans = self._plans_for(span.resource)
-        return self._service(self._plan_for(span, plans), span.name, attributes)
+        plan = self._plan_for(span.instrumentation_scope, span.kind, plans)
+        return self._service(plan, span.name, attributes)
 
     def map(self, span: ReadableSpan, *, top_level: bool, local_root: bool) -> dict[str, Any]:
         """Map one finished span.
@@ -132,16 +152,22 @@ class SpanMapper:
             top_level: it has no parent in this process, or one of another service.
             local_root: it has no parent in this process.
         """
-        attributes = _copied(span)
-        plans = self._plans_for(span.resource)
-        plan = self._plan_for(span, plans)
+        name, span_kind, scope, span_status, start, end, context, parent, attributes, events, links, sdk_resource = (
+            _read(span)
+        )
+        try:
+            attributes = attributes.copy() if attributes else {}
+        except AttributeError:  # a mapping of somebody else's making
+            attributes = dict(attributes)
+        plans = self._plans_for(sdk_resource)
+        plan = self._plan_for(scope, span_kind, plans)
         row, targets, finish, by_status, service, _, metas = plan
         if type(service) is not str or "service.name" in attributes or "datadog.service" in attributes:
-            service = self._service(plan, span.name, attributes)
+            service = self._service(plan, name, attributes)
         meta = (metas.get(service) or self._meta(plan, plans, service)).copy()
         metrics: Metrics = {"_dd.top_level": 1} if top_level else {}
         reserved = _tag(attributes, targets, meta, metrics)
-        operation, resource, kind, measured = _names(row, span, attributes)
+        operation, resource, kind, measured = _names(row, span_kind, name, attributes)
         if measured:
             metrics["_dd.measured"] = 1
         if finish is not None:
@@ -150,22 +176,18 @@ class SpanMapper:
             except Exception as error:
                 report("completing tags", error)
 
-        # The properties copy these lists under a lock; nearly always they are empty.
-        events: Sequence[Event] = span.events if span._events else ()  # noqa: SLF001
-        links: Sequence[Link] = span.links if span._links else ()  # noqa: SLF001
-        failed = span.status.status_code is StatusCode.ERROR
+        failed = span_status.status_code is StatusCode.ERROR
         if failed or by_status:
             exception = _last_exception(events) if events else None
             if by_status and (code := status(attributes)):
                 failed = self._failed_by_status(code, exception, row, failed=failed)
             if failed:
-                self._describe_error(span, exception, reserved, meta, qualify=row is not None)
+                self._describe_error(span_status, exception, reserved, meta, qualify=row is not None)
                 if row is not None:  # error.stack has it
                     events = [event for event in events if event is not exception]
 
-        context, parent = span.context, span.parent
         trace_id = context.trace_id if context else 0
-        start = span.start_time or 0
+        start = start or 0
         mapped: dict[str, Any] = {
             "service": service,
             "name": operation,
@@ -175,7 +197,7 @@ class SpanMapper:
             "span_id": context.span_id if context else 0,
             "parent_id": parent.span_id if parent else 0,
             "start": start,
-            "duration": max(0, (span.end_time or start) - start),
+            "duration": end - start if end and end > start else 0,
             "error": 1 if failed else 0,
             "meta": meta,
             "metrics": metrics,
@@ -183,7 +205,7 @@ class SpanMapper:
         if reserved:
             _override(mapped, reserved)
         if local_root:
-            self._mark_local_root(span, trace_id, meta, metrics)
+            self._mark_local_root(trace_id, meta, metrics)
         if events:
             self._add_events(mapped, events)
         if links:
@@ -216,7 +238,7 @@ class SpanMapper:
     # --- once per Resource, scope and kind ---
 
     def _plans_for(self, resource: Resource) -> ResourcePlans:
-        for plans in self._resources:
+        for plans in self._resources:  # nearly always one
             if plans.resource is resource:
                 return plans
         plans = self._read_resource(resource)
@@ -236,32 +258,31 @@ class SpanMapper:
             meta["env"] = env
         return ResourcePlans(resource, service, text(attributes, "service.version") or settings.version, meta, {})
 
-    def _plan_for(self, span: ReadableSpan, plans: ResourcePlans) -> Plan:
-        scope = span.instrumentation_scope
-        name, kind = scope.name if scope else "", span.kind
+    def _plan_for(self, scope: InstrumentationScope | None, kind: SpanKind, plans: ResourcePlans) -> Plan:
+        name = scope.name if scope else ""
         try:
             return plans.plans[name][kind]
         except KeyError:
-            plan = self._make_plan(span, plans.service, name, kind)
+            plan = self._make_plan(scope, kind, plans.service)
             if len(plans.plans) < _MOST_PLANS:
                 plans.plans.setdefault(name, {})[kind] = plan
             return plan
 
-    def _make_plan(self, span: ReadableSpan, application: str, scope: str, kind: SpanKind) -> Plan:
+    def _make_plan(self, scope: InstrumentationScope | None, kind: SpanKind, application: str) -> Plan:
         settings = self._settings
-        found = names.row_for(scope, kind) if settings.names == "classic" else None
+        meta = {} if kind is SpanKind.INTERNAL else {"span.kind": kind.name.lower()}
+        found = names.row_for(scope.name, kind) if scope and settings.names == "classic" else None
         if found is None:
-            meta = {"span.kind": kind.name.lower(), "otel.scope.name": scope}
-            if span.instrumentation_scope and span.instrumentation_scope.version:
-                meta["otel.scope.version"] = span.instrumentation_scope.version
+            meta |= {"span.kind": kind.name.lower()}
+            if scope:
+                meta |= {"otel.scope.name": scope.name, "otel.scope.version": scope.version or ""}
+            meta = {key: as_text(value) for key, value in meta.items() if value}
             service = self._mapped(application or inferred_service())
             return Plan(None, self._targets_of(OTLP), None, False, service, meta, {})
         library, row = found
         if settings.obfuscate_404_resource and row.resource is names.route_or_path:
             row = replace(row, resource=names.route)
-        meta = {"component": row.component or library.replace(" ", "_")}
-        if kind is not SpanKind.INTERNAL:
-            meta["span.kind"] = kind.name.lower()
+        meta["component"] = row.component or library
         by_status = "http.response.status_code" in row.tags
         own = self._integration_service(library, row, application)
         return Plan(row, self._targets_of(row.tags), row.finish, by_status, own, meta, {})
@@ -320,13 +341,13 @@ class SpanMapper:
         return failed
 
     def _describe_error(
-        self, span: ReadableSpan, exception: Event | None, reserved: dict[str, Any], meta: Meta, *, qualify: bool
+        self, status: Status, exception: Event | None, reserved: dict[str, Any], meta: Meta, *, qualify: bool
     ) -> None:
         attributes: Attributes = (exception.attributes or {}) if exception else {}
         kind = text(attributes, "exception.type") or text(reserved, "error.type")
         if kind and not kind.isdecimal():  # status codes are `http.status_code`
             meta.setdefault("error.type", qualified(kind) if qualify else kind)
-        message = text(attributes, "exception.message") or span.status.description
+        message = text(attributes, "exception.message") or status.description
         if message:
             message = as_text(message)
             meta.setdefault("error.message", message)
@@ -334,7 +355,7 @@ class SpanMapper:
         if stack := text(attributes, "exception.stacktrace"):
             meta.setdefault("error.stack", as_text(last_frames(stack, self._settings.traceback_frames)))
 
-    def _mark_local_root(self, span: ReadableSpan, trace_id: int, meta: Meta, metrics: Metrics) -> None:
+    def _mark_local_root(self, trace_id: int, meta: Meta, metrics: Metrics) -> None:
         pid = os.getpid()
         if self._process[0] != pid:  # first use, or a forked child
             self._process = (pid, uuid4().hex)
@@ -371,12 +392,14 @@ def _last_exception(events: Sequence[Event]) -> Event | None:
     return next((event for event in reversed(events) if event.name == "exception"), None)
 
 
-def _names(row: names.Row | None, span: ReadableSpan, attributes: Attributes) -> names.Names:
-    name, kind = span.name, span.kind
+def _names(row: names.Row | None, kind: SpanKind, name: str, attributes: Attributes) -> names.Names:
     try:
         if type(name) is not str:
             name = as_text(name)
-        return names.agent_names(kind, name, attributes) if row is None else names.classic_names(row, name, attributes)
+        found = names.agent_names(kind, name, attributes) if row is None else names.classic_names(row, name, attributes)
+        if type(found[1]) is str:
+            return found
+        return found[0], as_text(found[1]), *found[2:]
     except Exception as error:
         report("naming a span", error)
         return kind.name.lower(), kind.name.lower(), "custom", False
@@ -411,14 +434,6 @@ def hostname() -> str:
     import platform
 
     return platform.node()
-
-
-def _copied(span: ReadableSpan) -> dict[str, Any]:
-    attributes: Any = span.attributes
-    try:
-        return attributes.copy()  # type: ignore[no-any-return]  # the SDK's containers copy their dict at once
-    except AttributeError:
-        return dict(attributes or {})
 
 
 def _override(mapped: dict[str, Any], reserved: dict[str, Any]) -> None:

@@ -19,6 +19,8 @@ from spanbridge.core.options import words
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from spanbridge.exporters.datadog.tags import Finish, Target
+
 Rule: TypeAlias = "Callable[[str, Attributes], str]"
 """Answers a name from the span's name and its attributes."""
 
@@ -27,7 +29,7 @@ _METHOD = ("http.request.method", "http.method")
 _SYSTEM = ("db.system.name", "db.system")
 _STATEMENT = ("db.query.text", "db.statement")
 _OPERATION = ("db.operation.name", "db.operation")
-_FETCHES = frozenset({"fetchone", "fetchmany", "fetchall"})
+_FETCHES = frozenset({"fetchone", "fetchmany", "fetchall", "FETCHONE", "FETCHMANY", "FETCHALL"})
 
 
 # --- rules -----------------------------------------------------------------------------------------------------------
@@ -54,7 +56,7 @@ def connection(vendor: str) -> Rule:
     """A driver's call without a statement is `<vendor>.connection.commit`, its resource too."""
 
     def rule(name: str, attributes: Attributes) -> str:
-        if text(attributes, *_STATEMENT):
+        if "db.query.text" in attributes or "db.statement" in attributes:
             return ""
         operation = text(attributes, *_OPERATION)
         return f"{vendor}.connection.{operation.lower()}" if operation else f"{vendor}.{name}"
@@ -66,8 +68,8 @@ def fetch(prefix: str) -> Rule:
     """Fetching rows of a statement is `<prefix>.query.fetchone`."""
 
     def rule(name: str, attributes: Attributes) -> str:
-        operation = text(attributes, *_OPERATION).lower()
-        return f"{prefix}.query.{operation}" if operation in _FETCHES else ""
+        operation = attributes.get("db.operation.name")
+        return f"{prefix}.query.{operation.lower()}" if operation in _FETCHES else ""
 
     return rule
 
@@ -128,12 +130,13 @@ def tornado_handler(name: str, attributes: Attributes) -> str:
 
 def method_and_path(name: str, attributes: Attributes) -> str:
     """`GET /path` of the called URL, without its query."""
-    return f"{_method(attributes)} {url_path(text(attributes, 'url.full', 'http.url'))}"
+    return f"{_method(attributes)} {url_path(attributes.get('url.full') or attributes.get('http.url') or '')}"
 
 
 def statement(name: str, attributes: Attributes) -> str:
     """The statement as it was passed (the Agent obfuscates it by the span's type)."""
-    return text(attributes, *_STATEMENT) or name
+    found: str | None = attributes.get("db.query.text", attributes.get("db.statement"))
+    return name if found is None else found
 
 
 def cassandra_query(name: str, attributes: Attributes) -> str:
@@ -143,7 +146,7 @@ def cassandra_query(name: str, attributes: Attributes) -> str:
 
 def first_words(name: str, attributes: Attributes) -> str:
     """The command, or the commands of a pipeline, one per line."""
-    commands = text(attributes, *_STATEMENT)
+    commands: str = attributes.get("db.query.text") or attributes.get("db.statement") or ""
     if not commands:
         return text(attributes, *_OPERATION) or "redis.command"
     if "\n" in commands:
@@ -291,8 +294,8 @@ class Row:
     type: str = ""
     own: bool = False
     component: str = ""
-    tags: Mapping[str, tags.Target] = field(default_factory=lambda: tags.PLAIN)
-    finish: tags.Finish | None = None
+    tags: Mapping[str, Target] = field(default_factory=lambda: tags.PLAIN)
+    finish: Finish | None = None
     measured: bool = True
     inner: Rule = main
     part: Rule = main
@@ -442,9 +445,23 @@ _DATABASE_TYPES = (
 )
 
 
+# Keys without which a span is named by its kind alone, which saves the questions below.
+_CONSULTED = frozenset(
+    {
+        *(*_METHOD, *_SYSTEM),
+        *("messaging.system", "messaging.operation", "rpc.system", "rpc.system.name", "rpc.method"),
+        *("faas.invoked_name", "faas.trigger", "graphql.operation.type", "network.protocol.name"),
+    }
+)
+
+
 def agent_names(kind: SpanKind, name: str, attributes: Attributes) -> Names:
     """Name a span as the Agent names what it receives by OTLP; clients, producers and consumers are measured."""
     measured = kind is not _INTERNAL and kind is not _SERVER
+    if _CONSULTED.isdisjoint(attributes):
+        word = _KINDS[kind]
+        operation = f"{word}.request" if kind is _SERVER or kind is _CLIENT else word
+        return operation, name, agent_type(kind, attributes), measured
     resource = agent_resource(kind, name, attributes)
     return agent_operation(kind, attributes), resource, agent_type(kind, attributes), measured
 
@@ -496,7 +513,7 @@ def agent_resource(kind: SpanKind, name: str, attributes: Attributes) -> str:
 
 def agent_type(kind: SpanKind, attributes: Attributes) -> str:
     """Answer the span type, which decides what the Agent obfuscates."""
-    if text(attributes, "gen_ai.operation.name", "gen_ai.system", "gen_ai.provider.name"):
+    if "\ngen_ai." in "\n" + "\n".join(attributes):
         return "llm"
     if kind is _SERVER:
         return "web"

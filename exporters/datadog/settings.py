@@ -206,7 +206,9 @@ def _integration_services() -> dict[str, str]:
 
 def _is(default: T, convert: Callable[[str], T | None], *variables: str) -> T:
     """Declare a field of `Settings`: its default, its reader, its variables (the strongest first)."""
-    return field(default_factory=lambda: default, metadata={"convert": convert, "variables": variables})  # type: ignore[no-any-return]
+    return field(
+        default_factory=lambda: default, metadata={"default": default, "convert": convert, "variables": variables}
+    )
 
 
 @dataclass(frozen=True)
@@ -275,8 +277,7 @@ class Settings:
         read: dict[str, Any] = {}
         for row in fields(cls):
             if variables := row.metadata.get("variables"):
-                default = row.default_factory()  # type: ignore[misc]
-                read[row.name] = _read(row.metadata["convert"], default, *variables)
+                read[row.name] = _read(row.metadata["convert"], row.metadata["default"], *variables)
         tags, otel = dict(read["tags"]), _otel_resource()
         otel_env = [otel.pop(key) for key in ENVIRONMENT_KEYS if key in otel]
         for name, said in (
@@ -355,7 +356,8 @@ def neutral_settings() -> dict[str, Any]:
     for switch in ("enabled", "distributed_tracing", "trace_fetch_methods", "split_by_domain"):
         for name, value in _switches(switch).items():
             found[f"integrations.{name}.{switch}"] = value
-    for module, value in _read(_patch_modules, {}, "DD_PATCH_MODULES").items():
+    nothing: dict[str, bool] = {}
+    for module, value in _read(_patch_modules, nothing, "DD_PATCH_MODULES").items():
         for name in INTEGRATIONS.get(module.lower(), ()):
             found[f"integrations.{name}.enabled"] = value
     unset: bool | None = None
@@ -363,7 +365,8 @@ def neutral_settings() -> dict[str, Any]:
     for key, variable in _SWITCHES.items():
         if (switched := _read(convert, unset, variable)) is not None:
             found[key] = switched
-    if headers := _read(pairs, {}, "DD_TRACE_HEADER_TAGS"):
+    no_headers: dict[str, str] = {}
+    if headers := _read(pairs, no_headers, "DD_TRACE_HEADER_TAGS"):
         found["http.header_tags"] = {header.lower(): tag for header, tag in headers.items()}
     found |= _obfuscation_pattern()
     return found

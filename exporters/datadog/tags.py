@@ -53,7 +53,8 @@ def status(attributes: Attributes) -> int:
 
 def url_path(url: str) -> str:
     """Cut the path out of a URL; `/` when it is empty."""
-    url = url.partition("?")[0].partition("#")[0]
+    if "?" in url or "#" in url:
+        url = url.partition("?")[0].partition("#")[0]
     scheme = url.find("://")
     start = url.find("/", scheme + 3) if scheme >= 0 else url.find("/")
     return url[start:] if start >= 0 else "/"
@@ -156,7 +157,7 @@ def _flag(tag: str) -> Store:
 class Targets(dict[str, Target]):
     """A table that answers for every key: captured headers and `datadog.*` by prefix, others under their own name."""
 
-    def __missing__(self, key: str) -> Target:
+    def __missing__(self, key: Any) -> Target:
         target: Target = key
         if not isinstance(key, str):
             return None
