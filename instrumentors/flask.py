@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.context import attach, set_value
 
 from spanbridge.conventions import http, http_server
-from spanbridge.core.guard import logger
-from spanbridge.core.instrumentor import Instrumentor
+from spanbridge.core.instrumentor import MARK, Instrumentor
 from spanbridge.core.options import Option, boolean
-from spanbridge.core.patching import Library, Patch, patch_object, unpatch_object
+from spanbridge.core.patching import Library, Patch
 from spanbridge.core.tracing import observed
 from spanbridge.version import __version__ as __version__
 
@@ -109,11 +108,8 @@ def _failing(wrapped: Wrapped, setup: Setup) -> Wrapped:
 
 
 def _taken_out(app: Flask) -> bool:
-    return getattr(app, _MARK, None) is False
+    return getattr(app, MARK, None) is False
 
-
-# contrib's own name for it, so that the two notice each other: True once instrumented, False once taken out.
-_MARK = "_is_instrumented_by_opentelemetry"
 
 _entrance = http_server.wsgi(hook_at_start=False, response_hook_environ=False, untraced=_taken_out)
 
@@ -169,10 +165,8 @@ class FlaskInstrumentor(Instrumentor):
             commenter_options: which of them.
             meter_provider: accepted, unused.
         """
-        if getattr(app, _MARK, False):
-            logger.warning("flask: attempting to instrument an app while already instrumented")
-            return
-        setup = FlaskInstrumentor().setup(
+        FlaskInstrumentor().instrument_object(
+            app,
             request_hook=request_hook,
             response_hook=response_hook,
             tracer_provider=tracer_provider,
@@ -181,14 +175,8 @@ class FlaskInstrumentor(Instrumentor):
             commenter_options=commenter_options,
             meter_provider=meter_provider,
         )
-        patch_object(app, FlaskInstrumentor.patches, setup)
-        setattr(app, _MARK, True)
 
     @staticmethod
     def uninstrument_app(app: Flask) -> None:
         """Trace this one application no more, whether `instrument_app` or `instrument` had begun it."""
-        if _taken_out(app):
-            logger.warning("flask: attempting to uninstrument an app while already uninstrumented")
-            return
-        unpatch_object(app, FlaskInstrumentor.patches)
-        setattr(app, _MARK, False)
+        FlaskInstrumentor().uninstrument_object(app)

@@ -14,10 +14,9 @@ from spanbridge.conventions import http, keyvalue
 from spanbridge.conventions.commands import masked, redis_command, redis_operation
 from spanbridge.conventions.database import Target
 from spanbridge.conventions.keyvalue import Command
-from spanbridge.core.guard import logger
 from spanbridge.core.instrumentor import Instrumentor
 from spanbridge.core.options import Option, boolean
-from spanbridge.core.patching import Library, Patch, patch_object, unpatch_object
+from spanbridge.core.patching import Library, Patch, patch_object
 from spanbridge.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -210,13 +209,11 @@ class RedisInstrumentor(Instrumentor):
             request_hook: called as `(span, client, args, kwargs)` before a command.
             response_hook: called as `(span, client, response)` after one.
         """
-        if getattr(client, _MARK, False):
-            logger.warning("redis: attempting to instrument a client while already instrumented")
-            return
-        setup = RedisInstrumentor().setup(
-            tracer_provider=tracer_provider, request_hook=request_hook, response_hook=response_hook
+        setup = RedisInstrumentor().instrument_object(
+            client, tracer_provider=tracer_provider, request_hook=request_hook, response_hook=response_hook
         )
-        patch_object(client, RedisInstrumentor.patches, setup)
+        if setup is None:
+            return
         make_pipeline = type(client).pipeline
 
         def pipeline(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -225,18 +222,9 @@ class RedisInstrumentor(Instrumentor):
             return made
 
         client.pipeline = MethodType(pipeline, client)
-        setattr(client, _MARK, True)
 
     @staticmethod
     def uninstrument_client(client: Any) -> None:
-        """Take `instrument_client` back."""
-        if not getattr(client, _MARK, False):
-            logger.warning("redis: attempting to uninstrument a client while already uninstrumented")
-            return
-        unpatch_object(client, RedisInstrumentor.patches)
-        del client.pipeline
-        setattr(client, _MARK, False)
-
-
-# contrib's own name for it, so that the two notice each other.
-_MARK = "_is_instrumented_by_opentelemetry"
+        """Trace this one client no more."""
+        if RedisInstrumentor().uninstrument_object(client):
+            vars(client).pop("pipeline", None)

@@ -13,7 +13,7 @@ from packaging.version import InvalidVersion, Version
 from spanbridge.core import semconv
 from spanbridge.core.guard import first_time, logger, report
 from spanbridge.core.options import Option, boolean, from_environment, resolve_all, setting, words
-from spanbridge.core.patching import Installation, Library, Patch
+from spanbridge.core.patching import Installation, Library, Patch, patch_object, unpatch_object
 from spanbridge.core.status import IntegrationStatus, State
 from spanbridge.core.tracing import Setup, TracerSource
 
@@ -24,6 +24,10 @@ PROVIDERS: tuple[Option[Any], ...] = (
     Option("tracer_provider", None, "The TracerProvider to use instead of the global one."),
     Option("meter_provider", None, "Accepted for compatibility with OpenTelemetry contrib; no metrics are recorded."),
 )
+
+
+# contrib's own name for it, so that the two notice each other: True once instrumented, False once taken out.
+MARK = "_is_instrumented_by_opentelemetry"
 
 
 class Instrumentor(BaseInstrumentor):  # type: ignore[misc]
@@ -104,6 +108,33 @@ class Instrumentor(BaseInstrumentor):  # type: ignore[misc]
 
     def _instrument(self, **kwargs: Any) -> Any:
         self._installation = Installation(self.patches, self.setup(**kwargs), self._refuse)
+
+    def instrument_object(self, target: Any, **kwargs: Any) -> Setup | None:
+        """Trace one object only, such as an application or a client.
+
+        Args:
+            target: the object.
+            **kwargs: as of `instrument()`.
+
+        Returns:
+            What was decided; None if the object is instrumented already.
+        """
+        if getattr(target, MARK, False):
+            logger.warning("%s: attempting to instrument an object while already instrumented", self.name)
+            return None
+        setup = self.setup(**kwargs)
+        patch_object(target, self.patches, setup)
+        setattr(target, MARK, True)
+        return setup
+
+    def uninstrument_object(self, target: Any) -> bool:
+        """Trace one object no more; answer False if that was so already."""
+        if getattr(target, MARK, None) is False:
+            logger.warning("%s: attempting to uninstrument an object while already uninstrumented", self.name)
+            return False
+        unpatch_object(target, self.patches)
+        setattr(target, MARK, False)
+        return True
 
     def _refuse(self) -> str:
         """Check the version when the library has been imported; say once if it is newer than the tested ones."""
