@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
-from spanbridge.exporters.datadog import names
+from spanbridge.exporters.datadog import mapping, names
 from spanbridge.exporters.datadog import trace as records
 from spanbridge.exporters.datadog.encoding import encode_v04
 from spanbridge.exporters.datadog.mapping import SpanMapper, last_frames, qualified
@@ -223,7 +223,8 @@ def test_the_status_code_is_text(scope: str, key: str) -> None:
 def test_tags_of_a_web_request() -> None:
     stable = {
         "http.request.method": "GET", "url.scheme": "http", "url.path": "/items/5", "url.query": "a=b",
-        "http.route": "/items/<int:id>", "http.response.status_code": 200, "server.address": "shop", "server.port": 8080,
+        "http.route": "/items/<int:id>", "http.response.status_code": 200,
+        "server.address": "shop", "server.port": 8080,
         "client.address": "10.0.0.1", "network.peer.address": "10.0.0.2", "user_agent.original": "curl",
         "network.protocol.version": "1.1", "flask.endpoint": "item", "http.request.header.x_id": ("1", "2"),
     }  # fmt: skip
@@ -277,7 +278,10 @@ def test_tags_of_calls() -> None:
         {"db.system.name": "sqlite", "db.namespace": "main", "db.query.text": "SELECT 1", "db.operation.name": "SELECT",
          "db.response.returned_rows": 5, "db.operation.batch.size": 2},
         CLIENT, SQLITE,
-    ) == {"db.system": "sqlite", "db.name": "main", "db.operation": "SELECT", "db.row_count": 5, "sql.executemany": "true"}  # fmt: skip
+    ) == {
+        "db.system": "sqlite", "db.name": "main", "db.operation": "SELECT", "db.row_count": 5,
+        "sql.executemany": "true",
+    }  # fmt: skip
     assert tags(
         {"db.system.name": "redis", "db.namespace": "3", "db.query.text": "SET k ?", "server.address": "h",
          "server.port": 6379},
@@ -486,10 +490,11 @@ def test_what_concerns_the_trace_stands_on_the_first_span() -> None:
     mapper.finish_chunk(rows, state, partial=True)
     meta, metrics = rows[0]["meta"], rows[0]["metrics"]
     assert (metrics["_sampling_priority_v1"], metrics["_dd.rule_psr"], metrics["_dd.py.partial_flush"]) == (2, 0.5, 2)
-    assert {key: meta[key] for key in ("_dd.p.dm", "_dd.origin", "_dd.p.tid", "_dd.p.usr.id", "_dd.git.commit.sha")} == {
+    expected = {
         "_dd.p.dm": "-4", "_dd.origin": "rum", "_dd.p.tid": "0" * 15 + "1", "_dd.p.usr.id": "u",
         "_dd.git.commit.sha": "abc",
     }  # fmt: skip
+    assert {key: meta[key] for key in expected} == expected
     assert {"meta": rows[1]["meta"], "metrics": rows[1]["metrics"]} == before
     mapper.finish_chunk([], state)
 
@@ -565,3 +570,13 @@ def test_a_value_without_text_costs_itself(caplog: pytest.LogCaptureFixture) -> 
     for _ in range(3):
         assert mapped(span)["meta"]["good"] == "1"
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+def test_the_sdks_own_fields_are_its_properties() -> None:
+    span = finished("GET", CLIENT, {"a": 1}, during=lambda span: span.add_event("e"), links=[Link(OTHER)])
+    properties = (
+        *(span.name, span.kind, span.instrumentation_scope, span.status, span.start_time, span.end_time),
+        *(span.context, span.parent, dict(span.attributes or {}), span.events, span.links, span.resource),
+    )
+    *first, attributes, events, links, resource = mapping._read(span)
+    assert (*first, dict(attributes), tuple(events), tuple(links), resource) == properties

@@ -74,7 +74,8 @@ CLASSIC: list[tuple[str, SpanKind, str, dict[str, Any], tuple[str | None, str, s
         "redis", CLIENT, "PIPELINE", {"db.query.text": "SET k ?\nGET k", "db.operation.batch.size": 2},
         ("redis", "redis.command", "SET\nGET", "redis"),
     ),
-    ("redis", CLIENT, "GET", {"db.system": "redis", "db.statement": "GET ?"}, ("redis", "redis.command", "GET", "redis")),
+    ("redis", CLIENT, "GET", {"db.system": "redis", "db.statement": "GET ?"},
+     ("redis", "redis.command", "GET", "redis")),
     ("redis", CLIENT, "GET", {"db.operation.name": "GET"}, ("redis", "redis.command", "GET", "redis")),
     ("redis", CLIENT, "redis", {}, ("redis", "redis.command", "redis.command", "redis")),
     # others
@@ -246,7 +247,7 @@ OTLP: list[tuple[SpanKind, dict[str, str], tuple[str, str, str]]] = [
         PRODUCER, {"messaging.system": "kafka", "messaging.operation": "publish", "messaging.destination.name": "q"},
         ("kafka.publish", "publish q", "custom"),
     ),
-    (CONSUMER, {"messaging.system": "kafka", "messaging.operation.type": "receive"}, ("kafka.receive", "name", "custom")),
+    (CONSUMER, {"messaging.system": "kafka", "messaging.operation.type": "get"}, ("kafka.get", "name", "custom")),
     (CONSUMER, {"messaging.system": "kafka"}, ("consumer", "name", "custom")),
     (
         CLIENT, {"rpc.system": "aws-api", "rpc.service": "S3", "rpc.method": "Get"},
