@@ -412,18 +412,16 @@ def _tag(attributes: dict[str, Any], targets: Targets, meta: Meta, metrics: Metr
         target = targets[key]
         if target is None:
             continue
-        if type(target) is str:
-            if type(value) is str and len(value) <= LONGEST_TEXT:
-                meta[target] = value
-                continue
-        elif target is RESERVED:
-            reserved[key] = value
-            continue
         try:
-            if type(target) is str:
-                store(target, value, meta, metrics)
+            if type(target) is not str:
+                if target is RESERVED:
+                    reserved[key] = value
+                else:
+                    target(value, meta, metrics)  # type: ignore[operator]
+            elif type(value) is str and len(value) <= LONGEST_TEXT:
+                meta[target] = value
             else:
-                target(value, meta, metrics)  # type: ignore[operator]
+                store(target, value, meta, metrics)
         except Exception as error:
             report("mapping an attribute", error)
     return reserved

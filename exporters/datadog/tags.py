@@ -124,16 +124,17 @@ def number(tag: str) -> Store:
     return store_number
 
 
-def string(*tags: str) -> Store:
-    """Store the value as text under each of `tags`."""
+def string(tag: str, also: str = "") -> Store:
+    """Store the value as text under `tag`, and under `also` too."""
 
     def store_text(value: Any, meta: Meta, metrics: Metrics) -> None:
         if type(value) is int:  # statuses
             value = str(value)
         elif type(value) is not str or len(value) > LONGEST_TEXT:
             value = as_text(value)
-        for tag in tags:
-            meta[tag] = value
+        meta[tag] = value
+        if also:
+            meta[also] = value
 
     return store_text
 
