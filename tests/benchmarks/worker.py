@@ -187,6 +187,18 @@ def ddtrace() -> Callable[[], Any]:
     return lambda: tracer.trace("parent")
 
 
+def by_hand() -> Callable[[], Any]:
+    from importlib import import_module
+
+    from opentelemetry import trace
+
+    parent = _otel_provider(_batch())
+    hand, tracer = import_module("by_hand"), trace.get_tracer("by hand")
+    for library in OPERATIONS:
+        getattr(hand, f"trace_{library}")(tracer)
+    return parent
+
+
 def spanbridge() -> Callable[[], Any]:
     parent = _otel_provider(_batch())
     _instrument("spanbridge.instrumentors")
@@ -208,7 +220,7 @@ def spanbridge_idle() -> Callable[[], Any]:
 
 VARIANTS = {
     function.__name__: function
-    for function in (plain, contrib, contrib_idle, ddtrace, spanbridge, spanbridge_datadog, spanbridge_idle)
+    for function in (plain, by_hand, contrib, contrib_idle, ddtrace, spanbridge, spanbridge_datadog, spanbridge_idle)
 }
 
 
@@ -231,12 +243,12 @@ def measure(operation: Callable[[], object], parent: Callable[[], Any]) -> tuple
     return quantiles(batches, n=4)[0], mean(batches)
 
 
-def _by_hand(library: str) -> Callable[[], object]:
-    """Return the span of `library`, with the same name, kind and attributes, written by hand."""
+def _alone(library: str) -> Callable[[], object]:
+    """Return the span of `library`, with the same name, kind and attributes, around nothing."""
     from opentelemetry import trace
 
     seen = _dropped.last[library]
-    tracer = trace.get_tracer("by hand")
+    tracer = trace.get_tracer("alone")
     name, kind, attributes = seen.name, seen.kind, dict(seen.attributes)
 
     def operation() -> None:
@@ -262,7 +274,7 @@ _NINE: dict[str, Any] = {
 def _nine_attributes() -> Callable[[], object]:
     from opentelemetry import trace
 
-    tracer = trace.get_tracer("by hand")
+    tracer = trace.get_tracer("alone")
 
     def operation() -> None:
         with tracer.start_as_current_span("GET", kind=trace.SpanKind.CLIENT, attributes=_NINE):
@@ -382,7 +394,7 @@ def main() -> None:
         trace.get_tracer_provider().force_flush()  # type: ignore[attr-defined]
         for name in run:
             around = contextlib.nullcontext if name == "flask" else parent
-            figures[f"by hand {name}"], _ = measure(_by_hand(name), around)
+            figures[f"alone {name}"], _ = measure(_alone(name), around)
         figures["nine attributes"], _ = measure(_nine_attributes(), parent)
         spans = _otel_spans()
         figures[f"encoding {variant}'s spans as otlp"] = _microseconds_per_span(_otlp(), spans)
