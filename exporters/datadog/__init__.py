@@ -1,12 +1,19 @@
-"""Spans for the Datadog Agent, under the names that ddtrace's users know."""
+"""Spans for the Datadog Agent, under the names that ddtrace's users know.
+
+Names are imported at first use: reading the DD_* variables must not import the SDK.
+"""
 
 from __future__ import annotations
 
-from spanbridge.exporters.datadog.exporter import DatadogSpanExporter
-from spanbridge.exporters.datadog.processor import DatadogSpanProcessor
-from spanbridge.exporters.datadog.propagator import DatadogPropagator, composite_propagator
-from spanbridge.exporters.datadog.sampler import DatadogSampler, datadog_sampler
-from spanbridge.exporters.datadog.settings import Settings, resource_attributes
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spanbridge.exporters.datadog.exporter import DatadogSpanExporter
+    from spanbridge.exporters.datadog.processor import DatadogSpanProcessor
+    from spanbridge.exporters.datadog.propagator import DatadogPropagator, composite_propagator
+    from spanbridge.exporters.datadog.sampler import DatadogSampler, datadog_sampler
+    from spanbridge.exporters.datadog.settings import Settings, resource_attributes
 
 __all__ = [
     "DatadogPropagator",
@@ -18,3 +25,20 @@ __all__ = [
     "datadog_sampler",
     "resource_attributes",
 ]
+
+_MODULES = {
+    "DatadogPropagator": "propagator",
+    "DatadogSampler": "sampler",
+    "DatadogSpanExporter": "exporter",
+    "DatadogSpanProcessor": "processor",
+    "Settings": "settings",
+    "composite_propagator": "propagator",
+    "datadog_sampler": "sampler",
+    "resource_attributes": "settings",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
