@@ -110,9 +110,10 @@ class Worker:
                 self._collect(everything=bool(waiters))
                 self._deliver(waiters)
                 for waiter in waiters:
+                    if not self._pending:
+                        waiter.done.set()
                     if not self._pending or waiter.deadline < monotonic():
                         self._waiters.remove(waiter)
-                        waiter.done.set()
             except Exception as error:
                 report("the worker that sends spans", error)
                 time.sleep(self._interval)
