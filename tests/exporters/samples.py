@@ -9,6 +9,7 @@ import msgpack
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, set_span_in_context
+
 from spanbridge.exporters.datadog.transport import Reply
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext
+
 from spanbridge.exporters.datadog.chunks import Assembler
 from spanbridge.exporters.datadog.trace import TraceState
 

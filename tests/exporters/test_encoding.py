@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from spanbridge.exporters.datadog.encoding import encode_chunk, encode_v04, join
 
+from spanbridge.exporters.datadog.encoding import encode_chunk, encode_v04, join
 from tests.exporters.samples import decoded
 
 SPAN = {"name": "a", "span_id": 1, "meta": {"k": "v"}, "metrics": {"n": 1.5}}

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
+
 from spanbridge.exporters.datadog import mapping, names
 from spanbridge.exporters.datadog import trace as records
 from spanbridge.exporters.datadog.encoding import encode_v04
 from spanbridge.exporters.datadog.mapping import SpanMapper, last_frames, qualified
 from spanbridge.exporters.datadog.settings import Settings
-
 from tests.exporters.samples import HIGH, LOW, PARENT_ID, TRACE_ID, assert_sendable, decoded, finished, remote
 
 if TYPE_CHECKING:

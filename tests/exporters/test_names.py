@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from opentelemetry.trace import SpanKind
+
 from spanbridge.exporters.datadog import names
 from spanbridge.exporters.datadog.mapping import SpanMapper
 from spanbridge.exporters.datadog.settings import Settings
-
 from tests.exporters.samples import assert_sendable, finished
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+
 from spanbridge.exporters.datadog import sender as module
 from spanbridge.exporters.datadog.encoding import encode_chunk
 from spanbridge.exporters.datadog.sender import Encoded, Pending, Sender
 from spanbridge.exporters.datadog.settings import Settings
 from spanbridge.exporters.datadog.transport import Reply
-
 from tests.exporters.samples import OK, Transport
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from spanbridge.exporters.datadog import settings as module
 from spanbridge.exporters.datadog.settings import Settings, neutral_settings, pairs, resource_attributes
 
