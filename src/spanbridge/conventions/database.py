@@ -88,7 +88,7 @@ class Query:
         verb: the `db.operation.name`, found in the statement when not given.
         batch: how many sets of parameters, None for a single execution.
         parameters: what the statement is filled with; leaves the process only if `capture_parameters` asks for it.
-        cursor: the driver's cursor, asked for its row count afterwards; None when the call answers one.
+        cursor: the driver's cursor, asked for its row count afterwards, or the connection.
     """
 
     __slots__ = ("batch", "cursor", "parameters", "statement", "target", "verb")
@@ -192,7 +192,7 @@ def operation(
 
     def succeeded(span: Span, query: Query, result: Any) -> None:
         # What a connection's own `execute` returns is the cursor.
-        rows = getattr(result if query.cursor is None else query.cursor, "rowcount", None)
+        rows = getattr(query.cursor, "rowcount", getattr(result, "rowcount", None))
         if type(rows) is int and rows >= 0:
             span.set_attribute("db.response.returned_rows", rows)
 
@@ -264,6 +264,17 @@ class Subclasses:
         self.traced_root = _alike(root, (root,), {**traced_methods, **(members or {}), _UNTRACED: twin})
         self.of = lru_cache(maxsize=128)(self._make)
 
+    def adopt(self, instance: Any) -> bool:
+        """Give an object that somebody else has made its traced class; say False for one whose class is C."""
+        cls: Any = type(instance)
+        traced_class = self.of(cls)
+        try:
+            if traced_class is not cls:
+                instance.__class__ = traced_class
+        except TypeError:
+            return False
+        return True
+
     def _make(self, base: type) -> type:
         """Answer the traced version of `base`; a class that is no `root`, or one already, as it is."""
         if base is self.root:
@@ -273,8 +284,8 @@ class Subclasses:
         return _alike(base, (base, self.traced_root), {})
 
 
-# The class attribute by which a traced class names the driver's own as a class of Python: between these two, objects can
-# change places, which they cannot with a class in C.
+# The class attribute by which a traced class names the driver's own, remade in Python: an object can move between these
+# two, but not to a class in C.
 _UNTRACED = "_spanbridge_untraced"
 
 
