@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from spanbridge.conventions import database
 from spanbridge.conventions.database import Query, Target, text_of
+from spanbridge.conventions.dbapi import Known, compiled, get_traced_connection_proxy, get_traced_cursor_proxy
 from spanbridge.core.instrumentor import Instrumentor
 from spanbridge.core.patching import Library, Patch
 from spanbridge.version import __version__ as __version__
@@ -26,22 +27,17 @@ if TYPE_CHECKING:
 _TARGET = Target("sqlite")
 
 
-def _cursor(value: Any) -> Any:
-    """A connection's own `execute` has no cursor yet to tell the row count."""
-    return value if hasattr(value, "rowcount") else None
-
-
 def _execute(cursor: Any, sql: Any, parameters: Any = None, /) -> Query:
-    return Query(_TARGET, text_of(sql), parameters=parameters, cursor=_cursor(cursor))
+    return Query(_TARGET, text_of(sql), parameters=parameters, cursor=cursor)
 
 
 def _executemany(cursor: Any, sql: Any, parameters: Any, /) -> Query:
-    size = len(parameters) if isinstance(parameters, (list, tuple)) else 0
-    return Query(_TARGET, text_of(sql), batch=size, parameters=parameters, cursor=_cursor(cursor))
+    size = database.batch_size(parameters)
+    return Query(_TARGET, text_of(sql), batch=size, parameters=parameters, cursor=cursor)
 
 
 def _executescript(cursor: Any, script: Any, /) -> Query:
-    return Query(_TARGET, text_of(script), cursor=_cursor(cursor))
+    return Query(_TARGET, text_of(script), cursor=cursor)
 
 
 def _verb(verb: str) -> Callable[..., Query]:
@@ -53,7 +49,11 @@ def _verb(verb: str) -> Callable[..., Query]:
 
 def _operations(setup: Setup) -> tuple[Mapping[str, Operation[Query]], Mapping[str, Operation[Query]]]:
     """Say which methods run what: (of cursors, of connections besides)."""
-    statements = {"execute": _execute, "executemany": _executemany, "executescript": _executescript}
+    statements: dict[str, Callable[..., Query]] = {
+        "execute": _execute,
+        "executemany": _executemany,
+        "executescript": _executescript,
+    }
     cursors = {name: database.operation(setup, describe) for name, describe in statements.items()}
     # contrib traces no transactions; ddtrace, whose dashboards ours are to fill, does.
     endings = () if setup.semconv.contrib else ("commit", "rollback")
@@ -70,29 +70,36 @@ def _connecting(wrapped: Wrapped, setup: Setup) -> Wrapped:
 
     cursor_operations, endings = _operations(setup)
     cursors = database.Subclasses(Cursor, setup, cursor_operations)
+    known = Known(compiled(setup), _TARGET)
 
     def cursor(self: Connection, factory: Any = Cursor) -> Any:
-        return Connection.cursor(self, _traced(factory, cursors))
+        if isinstance(factory, type):
+            return Connection.cursor(self, cursors.of(factory))
+        made = Connection.cursor(self, factory)
+        return made if cursors.adopt(made) else get_traced_cursor_proxy(made, known)
 
-    connections = database.Subclasses(Connection, setup, {**cursor_operations, **endings}, {"cursor": cursor})
+    def backup(self: Connection, target: Any, **options: Any) -> None:
+        Connection.backup(self, getattr(target, "__wrapped__", target), **options)
+
+    members = {"cursor": cursor, "backup": backup}
+    connections = database.Subclasses(Connection, setup, {**cursor_operations, **endings}, members)
     source = setup.source
 
     @wraps(wrapped)
     def connect(*args: Any, **kwargs: Any) -> Any:
         if source.closed:
             return wrapped(*args, **kwargs)
+        factory = args[_FACTORY] if len(args) > _FACTORY else kwargs.get("factory", Connection)
+        if not isinstance(factory, type):
+            made = wrapped(*args, **kwargs)
+            return made if connections.adopt(made) else get_traced_connection_proxy(made, known)
         if len(args) > _FACTORY:
-            args = (*args[:_FACTORY], _traced(args[_FACTORY], connections), *args[_FACTORY + 1 :])
+            args = (*args[:_FACTORY], connections.of(factory), *args[_FACTORY + 1 :])
         else:
-            kwargs["factory"] = _traced(kwargs.get("factory", Connection), connections)
+            kwargs["factory"] = connections.of(factory)
         return wrapped(*args, **kwargs)
 
     return connect
-
-
-def _traced(factory: Any, subclasses: database.Subclasses) -> Any:
-    """Answer the traced version of a class; a factory that is no class makes what it makes."""
-    return subclasses.of(factory) if isinstance(factory, type) else factory
 
 
 class SQLite3Instrumentor(Instrumentor):
