@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from opentelemetry.sdk.trace import ReadableSpan
+
     from spanbridge.exporters.datadog.trace import TraceState
 
 # More open spans than this are taken for forgotten ones, those of the oldest traces first.

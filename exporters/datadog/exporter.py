@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import INVALID_SPAN_CONTEXT
+
+from spanbridge.core.guard import report
 from spanbridge.exporters.datadog.chunks import Chunk, Member
 from spanbridge.exporters.datadog.encoding import encode_chunk
 from spanbridge.exporters.datadog.mapping import SpanMapper
@@ -15,12 +17,11 @@ from spanbridge.exporters.datadog.sender import Encoded, Pending, Sender
 from spanbridge.exporters.datadog.settings import Settings
 from spanbridge.exporters.datadog.trace import state_at_start
 
-from spanbridge.core.guard import report
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from opentelemetry.sdk.trace import ReadableSpan
+
     from spanbridge.exporters.datadog.trace import TraceState
     from spanbridge.exporters.datadog.transport import Transport
 

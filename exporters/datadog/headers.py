@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from opentelemetry.trace.span import TraceState as W3CTraceState
+
 from spanbridge.exporters.datadog.trace import LOW_64, TraceState
 
 if TYPE_CHECKING:

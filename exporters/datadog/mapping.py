@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 from opentelemetry.trace import SpanKind, StatusCode
+
+from spanbridge.core.guard import report
 from spanbridge.exporters.datadog import names
 from spanbridge.exporters.datadog.settings import ENVIRONMENT_KEYS
 from spanbridge.exporters.datadog.tags import (
@@ -33,8 +35,6 @@ from spanbridge.exporters.datadog.tags import (
     text,
 )
 
-from spanbridge.core.guard import report
-
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import Event, ReadableSpan
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
     from opentelemetry.trace import Link, Status
+
     from spanbridge.exporters.datadog.settings import Settings
     from spanbridge.exporters.datadog.tags import Attributes, Finish, Meta, Metrics
     from spanbridge.exporters.datadog.trace import TraceState

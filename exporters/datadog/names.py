@@ -11,10 +11,10 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from opentelemetry.trace import SpanKind
-from spanbridge.exporters.datadog import tags
-from spanbridge.exporters.datadog.tags import Attributes, normalised, quantised, rpc_path, status, text, url_path
 
 from spanbridge.core.options import words
+from spanbridge.exporters.datadog import tags
+from spanbridge.exporters.datadog.tags import Attributes, normalised, quantised, rpc_path, status, text, url_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

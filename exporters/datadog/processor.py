@@ -18,15 +18,16 @@ from opentelemetry import baggage
 from opentelemetry.context import get_value
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.trace import INVALID_SPAN_CONTEXT
+
+from spanbridge.core.guard import report
 from spanbridge.exporters.datadog.exporter import DatadogSpanExporter
 from spanbridge.exporters.datadog.trace import DEFAULT, REMOTE_KEY, Remote, TraceState, state_at_start, traces
 from spanbridge.exporters.datadog.worker import Worker
 
-from spanbridge.core.guard import report
-
 if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import ReadableSpan, Span
+
     from spanbridge.exporters.datadog.settings import Settings
 
 # Starts and ends between the application and the worker; above the first no span is begun, above the second none ended.

@@ -12,16 +12,17 @@ from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context, set_value
 from opentelemetry.propagators.textmap import DefaultGetter, TextMapPropagator, default_getter, default_setter
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, TraceFlags, get_current_span, set_span_in_context
+
+from spanbridge.core.guard import first_time, logger, report
 from spanbridge.exporters.datadog import headers
 from spanbridge.exporters.datadog.settings import Settings
 from spanbridge.exporters.datadog.trace import LOW_64, REMOTE_KEY, Remote, TraceState, remote_in, traces
-
-from spanbridge.core.guard import first_time, logger, report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from opentelemetry.propagators.textmap import CarrierT, Getter, Setter
+
     from spanbridge.exporters.datadog.headers import Found, Values
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import get_current_span
+
 from spanbridge.exporters.datadog.trace import AUTO_KEEP, DEFAULT, state_at_start, traces
 
 if TYPE_CHECKING:

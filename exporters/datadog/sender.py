@@ -12,10 +12,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
-from spanbridge.exporters.datadog.encoding import join
-from spanbridge.exporters.datadog.transport import Transport, client_headers, describe
 
 from spanbridge.core.guard import first_time, logger, report
+from spanbridge.exporters.datadog.encoding import join
+from spanbridge.exporters.datadog.transport import Transport, client_headers, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from spanbridge.exporters.datadog.container import container_headers
-
 from spanbridge.version import __version__
 
 if TYPE_CHECKING:

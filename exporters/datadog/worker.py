@@ -13,11 +13,10 @@ from threading import Event, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from spanbridge.core.guard import report
 from spanbridge.exporters.datadog.chunks import IDLE_SECONDS, Assembler
 from spanbridge.exporters.datadog.sender import Pending
 from spanbridge.exporters.datadog.trace import traces
-
-from spanbridge.core.guard import report
 
 if TYPE_CHECKING:
     from collections import deque
