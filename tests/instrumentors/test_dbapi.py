@@ -431,6 +431,25 @@ def test_statements_keep_their_type(driver: Any, spans: Spans) -> None:
     assert commented(driver, unknown) is unknown
 
 
+class Template:
+    """As Python 3.14's template strings."""
+
+    def __init__(self, *parts: Any) -> None:
+        self.strings = tuple(part for part in parts if isinstance(part, str))
+        self.interpolations = tuple(part for part in parts if not isinstance(part, str))
+
+
+def test_template_strings(driver: Any, spans: Spans) -> None:
+    value = SimpleNamespace(expression="value")
+    sent = commented(driver, Template("SELECT ", value, " FROM items;"))
+    assert isinstance(sent, Template)
+    assert sent.interpolations == (value,)
+    assert sent.strings[0] == "SELECT "
+    assert sent.strings[1].startswith(" FROM items /*db_driver")
+    assert sent.strings[1].endswith("*/;")
+    assert spans[0]["attributes"]["db.query.text"] == "SELECT {value} FROM items;"
+
+
 def test_procedures_take_no_comment(driver: Any, spans: Spans) -> None:
     connection = dbapi.instrument_connection(
         "tests", Connection(), "mysql", connect_module=driver, enable_commenter=True
