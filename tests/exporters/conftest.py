@@ -1,0 +1,49 @@
+"""Receivers, and programs that are traced from their first line to their end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.exporters import receivers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@pytest.fixture(scope="session")
+def agent_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[receivers.TestAgent]:
+    with receivers.test_agent(tmp_path_factory.mktemp("agent")) as agent:
+        yield agent
+
+
+@pytest.fixture
+def test_agent(agent_process: receivers.TestAgent) -> receivers.TestAgent:
+    """Datadog's test agent, which has received nothing yet."""
+    agent_process.clear()
+    return agent_process
+
+
+@pytest.fixture(scope="session")
+def mini_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[receivers.MiniAgent]:
+    """Datadog's mini agent."""
+    with receivers.mini_agent(tmp_path_factory.mktemp("mini-agent")) as agent:
+        yield agent
+
+
+@pytest.fixture
+def receiver() -> Iterator[Callable[..., receivers.Faulty]]:
+    """Start a faulty receiver: `receiver(script)`."""
+    started: list[receivers.Faulty] = []
+
+    def start(script: Callable[..., None], *, now: bool = True) -> receivers.Faulty:
+        faulty = receivers.Faulty(script)
+        if now:
+            faulty.start()
+            started.append(faulty)
+        return faulty
+
+    yield start
+    for faulty in started:
+        faulty.stop()
