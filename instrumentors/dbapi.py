@@ -56,7 +56,12 @@ def trace_integration(
     database_system: str,
     connection_attributes: Mapping[str, str] | None = None,
     tracer_provider: TracerProvider | None = None,
-    **options: Any,
+    capture_parameters: bool = False,
+    enable_commenter: bool = False,
+    db_api_integration_factory: Callable[..., DatabaseApiIntegration] | None = None,
+    enable_attribute_commenter: bool = False,
+    commenter_options: Mapping[str, Any] | None = None,
+    meter_provider: Any = None,
 ) -> None:
     """Trace every connection that a driver's function makes; see `wrap_connect` for the arguments."""
     wrap_connect(
@@ -67,7 +72,12 @@ def trace_integration(
         connection_attributes,
         __version__,
         tracer_provider,
-        **options,
+        capture_parameters,
+        enable_commenter,
+        db_api_integration_factory,
+        commenter_options=commenter_options,
+        enable_attribute_commenter=enable_attribute_commenter,
+        meter_provider=meter_provider,
     )
 
 

@@ -100,7 +100,16 @@ def test_trace_integration(driver: Any, spans: Spans) -> None:
     assert spans[0]["scope"] == "spanbridge.instrumentors.dbapi"
     assert spans[0]["attributes"]["db.statement.parameters"] == "(7,)"
     with pytest.raises(TypeError):
-        dbapi.trace_integration(driver, "connect", "mysql", capture_parametres=True)
+        dbapi.trace_integration(driver, "connect", "mysql", capture_parametres=True)  # type: ignore[call-arg]
+
+
+def test_trace_integration_takes_its_arguments_by_position_as_contrib_does(driver: Any, spans: Spans) -> None:
+    options = {"opentelemetry_values": False, "db_driver": False}
+    dbapi.trace_integration(driver, "connect", "mysql", {}, None, True, True, None, True, options, None)
+    driver.connect().cursor().execute("SELECT %s", (7,))
+    attributes = spans[0]["attributes"]
+    assert attributes["db.statement.parameters"] == "(7,)"
+    assert "/*dbapi_level=" in attributes["db.query.text"]
 
 
 def test_connect_functions_that_do_not_exist_are_reported(driver: Any, caplog: pytest.LogCaptureFixture) -> None:
