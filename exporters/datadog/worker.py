@@ -85,8 +85,9 @@ class Worker:
         done = self._wait(_Waiter(deadline), PATIENCE)
         self._stopped = True
         self.wake()
-        if not done:
-            self._sender.give_up(self._pending.spans + sum(state is None for _, state in tuple(self._inbox)))
+        # Spans that were refused have been reported as such.
+        if not done and (left := self._pending.spans + sum(state is None for _, state in tuple(self._inbox))):
+            self._sender.give_up(left)
         return done
 
     def _wait(self, waiter: _Waiter, patience: float) -> bool:
