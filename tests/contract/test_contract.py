@@ -22,13 +22,13 @@ from opentelemetry.instrumentation.dependencies import DependencyConflictError
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
-from spanbridge.exporters.datadog.settings import INTEGRATIONS
 
 import spanbridge
 from spanbridge import State
 from spanbridge.core.options import load_vendor_settings
 from spanbridge.core.patching import Installation
 from spanbridge.core.tracing import Operation, TracerSource
+from spanbridge.exporters.datadog.settings import INTEGRATIONS
 from spanbridge.testing import Spans
 from tests.contract import probes
 

@@ -16,6 +16,7 @@ from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.trace.span import TraceState as W3CTraceState
+
 from spanbridge.exporters.datadog import DatadogPropagator, Settings, composite_propagator, headers
 from spanbridge.exporters.datadog.trace import REMOTE_KEY, Remote, TraceState, traces
 

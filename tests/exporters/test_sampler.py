@@ -9,9 +9,9 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 from opentelemetry.trace.span import TraceState as W3CTraceState
+
 from spanbridge.exporters.datadog import DatadogPropagator, DatadogSampler, Settings, datadog_sampler
 from spanbridge.exporters.datadog.trace import TraceState, traces
-
 from tests.exporters.samples import TRACE_ID, remote
 
 if TYPE_CHECKING:

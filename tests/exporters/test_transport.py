@@ -12,9 +12,9 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from spanbridge.exporters.datadog.container import container_headers
 from spanbridge.exporters.datadog.transport import Transport, client_headers, describe
-
 from spanbridge.version import __version__
 
 if TYPE_CHECKING:
