@@ -58,6 +58,7 @@ _FIELDS = {  # field <- the attributes that set it, the strongest first
     "type": ("datadog.type", "span.type"),
 }
 _NOISE = ("telemetry.", "process.", "service.instance.id")
+_ERROR = StatusCode.ERROR
 
 
 # The SDK's own fields, read at once: its properties cost ten times as much, for they copy lists under a lock.
@@ -65,16 +66,27 @@ _read = attrgetter(
     "_name",
     "_kind",
     "_instrumentation_scope",
-    "_status",
+    "_status._status_code",
     "_start_time",
     "_end_time",
     "_context",
     "_parent",
-    "_attributes",
-    "_events",
-    "_links",
+    "_attributes._dict",
+    "_events._dq",
+    "_links._dq",
     "_resource",
 )
+
+
+def _fields(span: ReadableSpan) -> tuple[Any, ...]:
+    try:
+        return _read(span)  # type: ignore[no-any-return]
+    except AttributeError:  # made by hand, or by an SDK with other names
+        return (
+            *(span.name, span.kind, span.instrumentation_scope, span.status.status_code, span.start_time),
+            *(span.end_time, span.context, span.parent, dict(span.attributes or {}), span.events, span.links),
+            span.resource,
+        )
 
 
 class Plan(NamedTuple):
@@ -87,6 +99,7 @@ class Plan(NamedTuple):
     service: str | names.Rule
     meta: Meta
     metas: dict[str, Meta]
+    shared: ResourcePlans
 
 
 class ResourcePlans(NamedTuple):
@@ -96,7 +109,7 @@ class ResourcePlans(NamedTuple):
     service: str
     version: str
     meta: Meta
-    plans: dict[str, dict[SpanKind, Plan]]
+    plans: dict[tuple[str, int], Plan]
 
 
 @cache
@@ -140,10 +153,8 @@ class SpanMapper:
 
     def service_of(self, span: ReadableSpan) -> str:
         """Answer the service that `map` gives to `span` as it is now."""
-        attributes: Attributes = span.attributes or {}
-        plans = self._plans_for(span.resource)
-        plan = self._plan_for(span.instrumentation_scope, span.kind, plans)
-        return self._service(plan, span.name, attributes)
+        name, kind, scope, *_, attributes, _, _, resource = _fields(span)
+        return self._service(self._plan_for(resource, scope, kind), name, attributes)
 
     def map(self, span: ReadableSpan, *, top_level: bool, local_root: bool) -> dict[str, Any]:
         """Map one finished span.
@@ -153,19 +164,12 @@ class SpanMapper:
             top_level: it has no parent in this process, or one of another service.
             local_root: it has no parent in this process.
         """
-        name, span_kind, scope, span_status, start, end, context, parent, attributes, events, links, sdk_resource = (
-            _read(span)
-        )
-        try:
-            attributes = attributes.copy() if attributes else {}
-        except AttributeError:  # a mapping of somebody else's making
-            attributes = dict(attributes)
-        plans = self._plans_for(sdk_resource)
-        plan = self._plan_for(scope, span_kind, plans)
-        row, targets, finish, by_status, service, _, metas = plan
+        name, span_kind, scope, code, start, end, context, parent, attributes, events, links, entity = _fields(span)
+        plan = self._plan_for(entity, scope, span_kind)
+        row, targets, finish, by_status, service, _, metas, _ = plan
         if type(service) is not str or "service.name" in attributes or "datadog.service" in attributes:
             service = self._service(plan, name, attributes)
-        meta = (metas.get(service) or self._meta(plan, plans, service)).copy()
+        meta = (metas.get(service) or self._meta(plan, service)).copy()
         metrics: Metrics = {"_dd.top_level": 1} if top_level else {}
         reserved = _tag(attributes, targets, meta, metrics)
         operation, resource, kind, measured = _names(row, span_kind, name, attributes)
@@ -177,17 +181,17 @@ class SpanMapper:
             except Exception as error:
                 report("completing tags", error)
 
-        failed = span_status.status_code is StatusCode.ERROR
+        failed = code is _ERROR
         if failed or by_status:
             exception = _last_exception(events) if events else None
-            if by_status and (code := status(attributes)):
-                failed = self._failed_by_status(code, exception, row, failed=failed)
+            if by_status and (answered := status(attributes)):
+                failed = self._failed_by_status(answered, exception, row, failed=failed)
             if failed:
-                self._describe_error(span_status, exception, reserved, meta, qualify=row is not None)
+                self._describe_error(span.status, exception, reserved, meta, qualify=row is not None)
                 if row is not None:  # error.stack has it
                     events = [event for event in events if event is not exception]
 
-        trace_id = context.trace_id if context else 0
+        trace_id, span_id = (context[0], context[1]) if context else (0, 0)  # a tuple, whose properties are slower
         start = start or 0
         mapped: dict[str, Any] = {
             "service": service,
@@ -195,8 +199,8 @@ class SpanMapper:
             "resource": resource[:LONGEST_RESOURCE] or operation,
             "type": kind,
             "trace_id": trace_id & LOW_64,
-            "span_id": context.span_id if context else 0,
-            "parent_id": parent.span_id if parent else 0,
+            "span_id": span_id,
+            "parent_id": parent[1] if parent else 0,
             "start": start,
             "duration": end - start if end and end > start else 0,
             "error": 1 if failed else 0,
@@ -238,13 +242,20 @@ class SpanMapper:
 
     # --- once per Resource, scope and kind ---
 
-    def _plans_for(self, resource: Resource) -> ResourcePlans:
-        for plans in self._resources:  # nearly always one
-            if plans.resource is resource:
-                return plans
-        plans = self._read_resource(resource)
-        self._resources = [plans, *self._resources[:15]]
-        return plans
+    def _plan_for(self, resource: Resource, scope: InstrumentationScope | None, kind: SpanKind) -> Plan:
+        for shared in self._resources:  # nearly always one
+            if shared.resource is resource:
+                break
+        else:
+            shared = self._read_resource(resource)
+            self._resources = [shared, *self._resources[:15]]
+        key = (scope.name if scope else "", kind._value_)  # the number, for members of enumerations hash slowly
+        plan = shared.plans.get(key)
+        if plan is None:
+            plan = self._make_plan(scope, kind, shared)
+            if len(shared.plans) < _MOST_PLANS:
+                shared.plans[key] = plan
+        return plan
 
     def _read_resource(self, resource: Resource) -> ResourcePlans:
         settings, attributes = self._settings, resource.attributes
@@ -259,18 +270,8 @@ class SpanMapper:
             meta["env"] = env
         return ResourcePlans(resource, service, text(attributes, "service.version") or settings.version, meta, {})
 
-    def _plan_for(self, scope: InstrumentationScope | None, kind: SpanKind, plans: ResourcePlans) -> Plan:
-        name = scope.name if scope else ""
-        try:
-            return plans.plans[name][kind]
-        except KeyError:
-            plan = self._make_plan(scope, kind, plans.service)
-            if len(plans.plans) < _MOST_PLANS:
-                plans.plans.setdefault(name, {})[kind] = plan
-            return plan
-
-    def _make_plan(self, scope: InstrumentationScope | None, kind: SpanKind, application: str) -> Plan:
-        settings = self._settings
+    def _make_plan(self, scope: InstrumentationScope | None, kind: SpanKind, shared: ResourcePlans) -> Plan:
+        settings, application = self._settings, shared.service
         meta = {} if kind is SpanKind.INTERNAL else {"span.kind": kind.name.lower()}
         found = names.row_for(scope.name, kind) if scope and settings.names == "classic" else None
         if found is None:
@@ -279,14 +280,14 @@ class SpanMapper:
                 meta |= {"otel.scope.name": scope.name, "otel.scope.version": scope.version or ""}
             meta = {key: as_text(value) for key, value in meta.items() if value}
             service = self._mapped(application or inferred_service())
-            return Plan(None, self._targets_of(OTLP), None, False, service, meta, {})
+            return Plan(None, self._targets_of(OTLP), None, False, service, meta, {}, shared)
         library, row = found
         if settings.obfuscate_404_resource and row.resource is names.route_or_path:
             row = replace(row, resource=names.route)
         meta["component"] = row.component or library
         by_status = "http.response.status_code" in row.tags
         own = self._integration_service(library, row, application)
-        return Plan(row, self._targets_of(row.tags), row.finish, by_status, own, meta, {})
+        return Plan(row, self._targets_of(row.tags), row.finish, by_status, own, meta, {}, shared)
 
     def _integration_service(self, library: str, row: names.Row, application: str) -> str | names.Rule:
         settings = self._settings
@@ -319,13 +320,14 @@ class SpanMapper:
             return plan.service
         return self._mapped(plan.service(name, attributes) or inferred_service())
 
-    def _meta(self, plan: Plan, plans: ResourcePlans, service: str) -> Meta:
-        application = self._mapped(plans.service or inferred_service())
-        meta = plans.meta | plan.meta
+    def _meta(self, plan: Plan, service: str) -> Meta:
+        shared = plan.shared
+        application = self._mapped(shared.service or inferred_service())
+        meta = shared.meta | plan.meta
         if service == application:
-            if plans.version:
-                meta["version"] = plans.version
-        elif plans.service:
+            if shared.version:
+                meta["version"] = shared.version
+        elif shared.service:
             meta["_dd.base_service"] = application
         if len(plan.metas) < _MOST_PLANS:
             plan.metas[service] = meta

@@ -291,12 +291,12 @@ def _otlp() -> Callable[[list[Any]], bytes]:
 
 def _datadog() -> Callable[[list[Any]], bytes]:
     """What the exporter's worker does with finished chunks, each a request with its three calls."""
-    from spanbridge.exporters.datadog.encoding import encode_v04
+    from spanbridge.exporters.datadog.encoding import encode_chunk, join
     from spanbridge.exporters.datadog.mapping import SpanMapper
     from spanbridge.exporters.datadog.settings import Settings
     from spanbridge.exporters.datadog.trace import TraceState
 
-    mapper, size = SpanMapper(Settings()), len(OPERATIONS)
+    mapper, size, state = SpanMapper(Settings()), len(OPERATIONS), TraceState(priority=1, decision_maker="-0")
 
     def encode(spans: list[Any]) -> bytes:
         chunks = []
@@ -304,9 +304,9 @@ def _datadog() -> Callable[[list[Any]], bytes]:
             *calls, root = spans[first : first + size]
             chunk = [mapper.map(root, top_level=True, local_root=True)]
             chunk += [mapper.map(call, top_level=True, local_root=False) for call in calls]
-            mapper.finish_chunk(chunk, TraceState.new(root.context.trace_id))
-            chunks.append(chunk)
-        return encode_v04(chunks)
+            mapper.finish_chunk(chunk, state)
+            chunks.append(encode_chunk(chunk))
+        return join(chunks)
 
     return encode
 
