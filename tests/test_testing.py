@@ -110,6 +110,7 @@ pytest_plugins = ["pytester"]
 
 
 def test_nothing_outlives_a_test(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]")  # or a project above the temporary directory lends its own
     pytester.makeconftest("pytest_plugins = ['spanbridge.testing']")
     pytester.makepyfile("""
         import sqlite3
