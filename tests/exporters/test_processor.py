@@ -11,6 +11,7 @@ import textwrap
 import threading
 import time
 import weakref
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -528,9 +529,10 @@ def test_a_flush_inside_a_signal_handler_or_a_finalizer_does_not_lock_up(setup: 
     def handler(*_: object) -> None:
         here.tracer.start_span("in the handler").end()
         done.append(here.flush())
+        signal.setitimer(signal.ITIMER_REAL, 0.002)  # again, but never while this one still runs
 
     before = signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
+    signal.setitimer(signal.ITIMER_REAL, 0.002)
     try:
         deadline = time.monotonic() + 20
         while len(done) < 30 and time.monotonic() < deadline:
@@ -703,7 +705,7 @@ def test_children_of_multiprocessing_flush_at_their_end(tmp_path: Any) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-W", "error::RuntimeWarning", str(tmp_path / "program.py")],
-        env=os.environ | {"PYTHONPATH": os.getcwd()},
+        env=os.environ | {"PYTHONPATH": str(Path.cwd())},
         capture_output=True,
         text=True,
         check=True,
