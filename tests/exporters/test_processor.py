@@ -319,15 +319,14 @@ def test_concurrent_threads_lose_nothing(setup: Any) -> None:
 
 
 def test_no_thread_before_a_span_has_ended(setup: Any) -> None:
-    before = len(workers())
+    _until(lambda: not workers())  # those of earlier tests
     here = setup()
     span = here.tracer.start_span("root")
-    assert len(workers()) == before
+    assert not workers()
     span.end()
-    assert len(workers()) == before + 1
-    assert all(thread.daemon for thread in workers())
+    assert [thread.daemon for thread in workers()] == [True]
     here.provider.shutdown()
-    _until(lambda: len(workers()) == before)
+    _until(lambda: not workers())
 
 
 def test_spans_are_sent_by_themselves(setup: Any) -> None:
@@ -522,28 +521,36 @@ def test_shutdown_gives_up_soon_and_counts(setup: Any, caplog: pytest.LogCapture
     assert "3 spans were not sent" in caplog.messages[-1]
 
 
-def test_a_flush_inside_a_signal_handler_or_a_finalizer_does_not_lock_up(setup: Any) -> None:
+def test_a_flush_inside_a_signal_handler_returns_and_loses_nothing(setup: Any) -> None:
     here = setup()
-    done: list[bool] = []
+    tracer = here.tracer  # the SDK makes tracers under a lock that a signal handler must not meet
+    made: list[str] = []
+    answers: list[bool] = []
+
+    def make(name: str) -> None:
+        tracer.start_span(name).end()
+        made.append(name)
 
     def handler(*_: object) -> None:
-        here.tracer.start_span("in the handler").end()
-        done.append(here.flush())
-        signal.setitimer(signal.ITIMER_REAL, 0.002)  # again, but never while this one still runs
+        make(f"in handler {len(answers)}")
+        # The interrupted code may hold a lock of the SDK's that mapping needs: then time runs out, and that is all.
+        answers.append(here.processor.force_flush(300))
+        signal.setitimer(signal.ITIMER_REAL, 0.005)  # again, but never while this one still runs
 
+    make("first")
+    assert here.flush()
     before = signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.002)
+    signal.setitimer(signal.ITIMER_REAL, 0.005)
     try:
         deadline = time.monotonic() + 20
-        while len(done) < 30 and time.monotonic() < deadline:
-            with here.tracer.start_as_current_span("root"), here.tracer.start_as_current_span("child"):
-                pass
+        while len(answers) < 10 and time.monotonic() < deadline:
+            make(f"outside {len(answers)}")
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert len(done) >= 30
-    assert all(done)
+    assert len(answers) >= 10
     assert here.flush()
+    assert here.processor.exporter.sender.sent == len(made)
 
 
 def test_a_dropped_processor_is_not_kept_alive_by_its_fork_hook() -> None:
@@ -671,6 +678,22 @@ def test_a_child_of_a_child(setup: Any) -> None:
     _in_child(child)
     assert here.flush()
     assert list(here.spans) == ["one"]
+
+
+@fork
+def test_a_child_of_a_program_that_imports_concurrent_futures_late_does_not_hang() -> None:
+    program = """
+import os
+from spanbridge.exporters.datadog import DatadogSpanProcessor
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+provider = TracerProvider(resource=Resource({}))
+import concurrent.futures.thread
+if (child := os.fork()) == 0:
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
 
 
 @fork
