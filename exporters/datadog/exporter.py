@@ -12,7 +12,7 @@ from opentelemetry.trace import INVALID_SPAN_CONTEXT
 from spanbridge.core.guard import report
 from spanbridge.exporters.datadog.chunks import Chunk, Member
 from spanbridge.exporters.datadog.encoding import encode_chunk
-from spanbridge.exporters.datadog.mapping import SpanMapper
+from spanbridge.exporters.datadog.mapping import SpanMapper, attributes_of
 from spanbridge.exporters.datadog.sender import Encoded, Pending, Sender
 from spanbridge.exporters.datadog.settings import Settings
 from spanbridge.exporters.datadog.trace import state_at_start
@@ -91,15 +91,17 @@ class DatadogSpanExporter(SpanExporter):
 
     def encode(self, chunk: Chunk) -> Encoded | None:
         """Map and encode one chunk; a span that cannot be mapped is left out, and reported once."""
-        service_of = self.mapper.service_of
         trace = chunk.trace
         mapped = []
+        services: dict[int, str] = {}
         for span, parent, local_root in _decided(chunk):
             try:
-                top_level = local_root or (parent is not None and service_of(parent.span) != service_of(span))
-                row = self.mapper.map(span, top_level=top_level, local_root=local_root)
+                row = self.mapper.map(span, top_level=local_root, local_root=local_root)
+                service = services[row["span_id"]] = row["service"]
                 if local_root:
                     _mark_arrival(row, trace)
+                elif parent and service != (services.get(row["parent_id"]) or self.mapper.service_of(parent.span)):
+                    row["metrics"]["_dd.top_level"] = 1
                 mapped.append(row)
             except Exception as error:
                 self.sender.lose(1)
@@ -130,8 +132,8 @@ def _decided(chunk: Chunk) -> list[tuple[ReadableSpan, Member | None, bool]]:
     """List the spans of a chunk, after following what the application has said about the trace since they started."""
     found = []
     for member in chunk.members:
-        attributes = member.span.attributes
-        if attributes and ("manual.keep" in attributes or "manual.drop" in attributes):
+        attributes = attributes_of(member.span)
+        if "manual.keep" in attributes or "manual.drop" in attributes:
             chunk.trace.decide_by_attributes(attributes)
         found.append((member.span, member.parent, member.local_root))
     return found

@@ -116,7 +116,9 @@ def number(tag: str) -> Store:
     """Store a number, or a text that is one, as metric."""
 
     def store_number(value: Any, meta: Meta, metrics: Metrics) -> None:
-        if type(value) is str and value.isdecimal() and len(value) < 20:
+        if type(value) is int and 0 <= value < 1 << 63:
+            metrics[tag] = value
+        elif type(value) is str and value.isdecimal() and len(value) < 20:
             metrics[tag] = int(value)
         else:
             store(tag, value, meta, metrics)

@@ -289,26 +289,21 @@ def _otlp() -> Callable[[list[Any]], bytes]:
     return lambda spans: encode_spans(spans).SerializeToString()
 
 
-def _datadog() -> Callable[[list[Any]], bytes]:
+def _datadog(spans: list[Any]) -> Callable[[list[Any]], bytes]:
     """What the exporter's worker does with finished chunks, each a request with its three calls."""
-    from spanbridge.exporters.datadog.encoding import encode_chunk, join
-    from spanbridge.exporters.datadog.mapping import SpanMapper
-    from spanbridge.exporters.datadog.settings import Settings
+    from spanbridge.exporters.datadog.chunks import Chunk, Member
+    from spanbridge.exporters.datadog.encoding import join
+    from spanbridge.exporters.datadog.exporter import DatadogSpanExporter
     from spanbridge.exporters.datadog.trace import TraceState
 
-    mapper, size, state = SpanMapper(Settings()), len(OPERATIONS), TraceState(priority=1, decision_maker="-0")
-
-    def encode(spans: list[Any]) -> bytes:
-        chunks = []
-        for first in range(0, len(spans), size):
-            *calls, root = spans[first : first + size]
-            chunk = [mapper.map(root, top_level=True, local_root=True)]
-            chunk += [mapper.map(call, top_level=True, local_root=False) for call in calls]
-            mapper.finish_chunk(chunk, state)
-            chunks.append(encode_chunk(chunk))
-        return join(chunks)
-
-    return encode
+    exporter, state, size = DatadogSpanExporter(), TraceState(priority=1, decision_maker="-0"), len(OPERATIONS)
+    chunks = []
+    for first in range(0, len(spans), size):
+        *calls, root = spans[first : first + size]
+        above = Member(root, None, local_root=True, finished=True)
+        below = [Member(call, above, local_root=False, finished=True) for call in calls]
+        chunks.append(Chunk(state, [above, *below], partial=False))
+    return lambda _: join([exporter.encode(chunk).body for chunk in chunks])  # type: ignore[union-attr]
 
 
 def _microseconds_per_span(encode: Callable[[Any], object], spans: Any) -> float:
@@ -399,7 +394,7 @@ def main() -> None:
         spans = _otel_spans()
         figures[f"encoding {variant}'s spans as otlp"] = _microseconds_per_span(_otlp(), spans)
         if variant == "spanbridge":
-            figures["encoding spanbridge's spans as datadog"] = _microseconds_per_span(_datadog(), spans)
+            figures["encoding spanbridge's spans as datadog"] = _microseconds_per_span(_datadog(spans), spans)
     if variant == "ddtrace":
         per_span, per_operation = _ddtrace_encoding(run)
         figures["encoding ddtrace"], figures["encoding ddtrace, per operation"] = per_span, per_operation
