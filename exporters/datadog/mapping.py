@@ -81,7 +81,7 @@ _read_attributes = attrgetter("_attributes._dict")
 
 def _fields(span: ReadableSpan) -> tuple[Any, ...]:
     try:
-        return _read(span)  # type: ignore[no-any-return]
+        return _read(span)
     except AttributeError:  # made by hand, or by an SDK with other names
         return (
             *(span.name, span.kind, span.instrumentation_scope, span.status.status_code, span.start_time),
