@@ -174,7 +174,7 @@ def changes(before: dict[tuple[str, ...], Any], after: dict[tuple[str, ...], Any
 def loaded(trial: Trial) -> list[ModuleType]:
     """All modules that are loaded once the library has been used, less ours and the test's own."""
     trial.operate()
-    own = {"spanbridge", "tests", "pytest", "_pytest"}
+    own = {"spanbridge", "tests", "pytest", "_pytest", "hypothesis"}
     return [
         module
         for name, module in sorted(sys.modules.items())
