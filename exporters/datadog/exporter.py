@@ -94,9 +94,11 @@ class DatadogSpanExporter(SpanExporter):
         trace = chunk.trace
         mapped = []
         services: dict[int, str] = {}
-        for span, parent, local_root in _decided(chunk):
+        _decide(chunk)
+        for member in chunk.members:
+            parent, local_root = member.parent, member.local_root
             try:
-                row = self.mapper.map(span, top_level=local_root, local_root=local_root)
+                row = self.mapper.map(member.span, top_level=local_root, local_root=local_root)
                 service = services[row["span_id"]] = row["service"]
                 if local_root:
                     _mark_arrival(row, trace)
@@ -128,15 +130,12 @@ class DatadogSpanExporter(SpanExporter):
         return True
 
 
-def _decided(chunk: Chunk) -> list[tuple[ReadableSpan, Member | None, bool]]:
-    """List the spans of a chunk, after following what the application has said about the trace since they started."""
-    found = []
+def _decide(chunk: Chunk) -> None:
+    """Follow what the application has said about the trace since its spans started."""
     for member in chunk.members:
         attributes = attributes_of(member.span)
         if "manual.keep" in attributes or "manual.drop" in attributes:
             chunk.trace.decide_by_attributes(attributes)
-        found.append((member.span, member.parent, member.local_root))
-    return found
 
 
 def _mark_arrival(root: dict[str, Any], trace: TraceState) -> None:
