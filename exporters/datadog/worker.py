@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import time
 from dataclasses import dataclass, field
+from importlib import import_module
 from threading import Event, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,9 @@ class Worker:
         self._collecting = False  # mapping and encoding, which no receiver delays
         self._collected_at = 0.0
         self._tidy_at = monotonic() + _TIDY_SECONDS
+        # Not left to the thread: a child forked during the import would never get its lock, and an import after an
+        # unhandled KeyboardInterrupt makes Python forget to end by SIGINT.
+        import_module("msgspec.msgpack")
         Thread(target=self._run, name="spanbridge-datadog", daemon=True).start()
 
     def wake(self) -> None:
