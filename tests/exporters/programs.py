@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.environments import clean_variables
@@ -26,7 +27,7 @@ class Ended(NamedTuple):
         err: what it wrote to its standard error output.
         log: its log, `LEVEL message` per line.
         lost: how many spans it counted as lost; None when it did not come to that.
-        seconds: from its last statement to its end.
+        seconds: from `mark` to its end.
     """
 
     code: int
@@ -53,9 +54,13 @@ def _count(pid=os.getpid()):
 atexit.register(_count)
 import spanbridge.auto
 """
-# `work(n)` makes n spans; `mark()` notes the time of the last statement.
+# `work(n)` makes n spans, `wait(name)` waits for a file, `mark()` notes the time of the last statement.
 _TOOLS = """
-import sqlite3, sys, time
+import os, sqlite3, sys, time
+def wait(name):
+    deadline = time.monotonic() + 15
+    while not os.path.exists(name) and time.monotonic() < deadline:
+        time.sleep(0.02)
 def work(n):
     connection = sqlite3.connect(":memory:")
     for i in range(n):
@@ -77,7 +82,7 @@ def run(
     """Run `program` to its end.
 
     Args:
-        program: uses `work` and `mark`, and calls `mark` last.
+        program: may use `work`, `wait` and `mark`; the last call of `mark` starts the clock.
         directory: where it runs.
         traced: whether spanbridge is loaded.
         meanwhile: called while it runs.
@@ -87,20 +92,23 @@ def run(
     path = directory / "program.py"
     path.write_text((_COUNTED if traced else "") + _TOOLS + textwrap.dedent(program))
     process = subprocess.Popen(
-        [sys.executable, "-W", "error::RuntimeWarning", str(path)],
+        [sys.executable, str(path)],
         cwd=directory,
         env=clean_variables(DD_SERVICE="shop", DD_TRACE_WRITER_INTERVAL_SECONDS="0.2", **variables),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
-    try:
-        if meanwhile is not None:
-            meanwhile(process)
-        out, err = process.communicate(timeout=30)
-    finally:
-        process.kill()
+    with process:
+        try:
+            if meanwhile is not None:
+                meanwhile(process)
+            out, err = process.communicate(timeout=20)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # its children, too, if they hang
     ended = time.monotonic()
     return Ended(
         process.returncode,

@@ -55,7 +55,14 @@ def test_agent(directory: Path) -> Iterator[TestAgent]:
         command = agent.command(directory)
     except processes.DemoError:
         _missing("ddapm-test-agent")
-    with processes.running(command, agent.port, directory / "agent.log", lambda: None, ENABLED_CHECKS=processes.CHECKS):
+    with processes.running(
+        command,
+        agent.port,
+        directory / "agent.log",
+        lambda: None,
+        ENABLED_CHECKS=processes.CHECKS,
+        DD_POOL_TRACE_CHECK_FAILURES="true",
+    ):
         yield agent
 
 
