@@ -6,9 +6,6 @@ process, and puts chunks together, maps, encodes and sends them.
 
 from __future__ import annotations
 
-# The SDK's fork hook starts threads through this module, whose own hook has to have been registered before a
-# TracerProvider is made: otherwise a forked child waits for a lock that it holds itself, for ever (SDK 1.45).
-import concurrent.futures.thread  # noqa: F401
 import os
 import sys
 import time

@@ -683,11 +683,8 @@ def test_a_child_of_a_child(setup: Any) -> None:
 @fork
 def test_a_child_of_a_program_that_imports_concurrent_futures_late_does_not_hang() -> None:
     program = """
+import spanbridge.auto
 import os
-from spanbridge.exporters.datadog import DatadogSpanProcessor
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-provider = TracerProvider(resource=Resource({}))
 import concurrent.futures.thread
 if (child := os.fork()) == 0:
     os._exit(0)

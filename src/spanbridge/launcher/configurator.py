@@ -91,6 +91,10 @@ def _set_propagators(settings: Settings | None) -> None:
 
 
 def _set_provider(names: list[str], settings: Settings | None, resource: Resource) -> None:
+    # The SDK's fork hook starts threads through this module, whose own hook has to be registered before a provider's:
+    # otherwise a forked child waits for a lock that it holds itself, for ever (SDK 1.45).
+    import concurrent.futures.thread  # noqa: F401
+
     from opentelemetry import trace
     from opentelemetry.sdk.trace import TracerProvider
 
