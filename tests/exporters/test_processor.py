@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures.thread  # noqa: F401  # before any provider is made, as the launcher does
 import gc
 import os
 import signal
