@@ -6,6 +6,8 @@ process, and puts chunks together, maps, encodes and sends them.
 
 from __future__ import annotations
 
+# For applications that make their own TracerProvider; the launcher's configurator says why.
+import concurrent.futures.thread  # noqa: F401
 import os
 import sys
 import time
