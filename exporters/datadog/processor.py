@@ -6,17 +6,16 @@ process, and puts chunks together, maps, encodes and sends them.
 
 from __future__ import annotations
 
-# For applications that make their own TracerProvider; the launcher's configurator says why.
-import concurrent.futures.thread  # noqa: F401
 import os
 import sys
 import time
 from collections import deque
+from importlib import import_module
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod
 
-from opentelemetry import baggage
+from opentelemetry import baggage, trace
 from opentelemetry.context import get_value
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.trace import INVALID_SPAN_CONTEXT
@@ -31,6 +30,11 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan, Span
 
     from spanbridge.exporters.datadog.settings import Settings
+
+# For applications that make their own TracerProvider; the launcher's configurator says why. Once there is one, it is
+# too late: then the import itself would bring about what it is to prevent.
+if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+    import_module("concurrent.futures.thread")
 
 # Starts and ends between the application and the worker; above the first no span is begun, above the second none ended.
 MOST_QUEUED, MOST_QUEUED_ENDS = 50_000, 100_000

@@ -60,8 +60,7 @@ def test_agent(directory: Path) -> Iterator[TestAgent]:
         agent.port,
         directory / "agent.log",
         lambda: None,
-        ENABLED_CHECKS=processes.CHECKS,
-        DD_POOL_TRACE_CHECK_FAILURES="true",
+        **processes.CHECKS,
     ):
         yield agent
 

@@ -133,7 +133,7 @@ def _start(terminal: Terminal, stack: ExitStack, receiver: Receiver, directory: 
     """Start everything; answers the shop's address, and whether there is a Redis."""
     with terminal.step("receiver: ddapm-test-agent, all its checks on") as step:
         log = directory / "receiver.log"
-        stack.enter_context(running(receiver.command(directory), receiver.port, log, step.dot, ENABLED_CHECKS=CHECKS))
+        stack.enter_context(running(receiver.command(directory), receiver.port, log, step.dot, **CHECKS))
     stock, shop = free_port(), free_port()
     variables = {"STOCK_DATABASE": str(directory / "stock.db")}
     redis = shutil.which("redis-server")

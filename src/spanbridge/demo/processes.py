@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 SERVICES = Path(__file__).parent / "services"
-CHECKS = "trace_count_header,meta_tracer_version_header,trace_content_length,trace_stall,meta_events_is_valid_json"
+# The checks that the receiver makes of every request, and that it remembers which failed.
+CHECKS = {
+    "ENABLED_CHECKS": "trace_count_header,meta_tracer_version_header,trace_content_length,trace_stall,"
+    "meta_events_is_valid_json",
+    "DD_POOL_TRACE_CHECK_FAILURES": "true",
+}
 _OURS = ("DD_", "OTEL_", "SPANBRIDGE_", "PORT", "HOST")
 
 
