@@ -92,7 +92,8 @@ def run(
     path = directory / "program.py"
     path.write_text((_COUNTED if traced else "") + _TOOLS + textwrap.dedent(program))
     process = subprocess.Popen(
-        [sys.executable, str(path)],
+        # Python 3.12 and newer warn of every fork of a process with threads, and the worker is one.
+        [sys.executable, "-W", "ignore:This process:DeprecationWarning", str(path)],
         cwd=directory,
         env=clean_variables(DD_SERVICE="shop", DD_TRACE_WRITER_INTERVAL_SECONDS="0.2", **variables),
         stdin=subprocess.DEVNULL,
