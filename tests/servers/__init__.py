@@ -1,13 +1,17 @@
-"""Private servers: found on PATH, else installed from Debian's packages, else the test says what is missing."""
+"""Private servers: found on PATH, else installed from Debian's packages, else the test says what is missing.
+
+A module per server holds its context manager and the fixture that runs it for a session; conftest.py finds them all.
+"""
 
 from __future__ import annotations
 
 import os
+import pkgutil
 import shutil
 import socket
 import subprocess
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HOST = "127.0.0.1"
+MODULES = [f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__)]
 
 
 class Server(NamedTuple):
@@ -24,43 +29,6 @@ class Server(NamedTuple):
 
     host: str
     port: int
-
-
-@contextmanager
-def redis(directory: Path, *options: str) -> Iterator[Server]:
-    """Run a private redis-server with its files in `directory`."""
-    binary = find("redis-server", "redis-server")
-    port = free_port()
-    command = [binary, "--bind", HOST, "--port", str(port), "--save", "", "--appendonly", "no", "--dir", str(directory)]
-    with running([*command, *options], port, directory / "redis.log"):
-        yield Server(HOST, port)
-
-
-@contextmanager
-def redis_cluster(directory: Path) -> Iterator[Server]:
-    """Run a private Redis cluster of three masters; answers the first node."""
-    client = find("redis-cli", "redis-tools")
-    with ExitStack() as stack:
-        nodes = []
-        for number in range(3):
-            home = directory / str(number)
-            home.mkdir()
-            bus = [
-                "--cluster-enabled",
-                "yes",
-                "--cluster-config-file",
-                "nodes.conf",
-                "--cluster-port",
-                str(free_port()),
-            ]
-            nodes.append(stack.enter_context(redis(home, *bus)))
-        addresses = [f"{HOST}:{node.port}" for node in nodes]
-        create = [client, "--cluster", "create", *addresses, "--cluster-yes"]
-        subprocess.run(create, check=True, capture_output=True, timeout=60)
-        for node in nodes:
-            info = [client, "-p", str(node.port), "cluster", "info"]
-            wait_for(lambda info=info: b"cluster_state:ok" in subprocess.check_output(info), "the Redis cluster")
-        yield nodes[0]
 
 
 def find(binary: str, package: str) -> str:
@@ -94,11 +62,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(command: list[str], port: int, log: Path, env: dict[str, str] | None = None) -> Iterator[None]:
-    """Run `command` until the block ends; enters once its port answers."""
+def running(
+    command: list[str], port: int, log: Path, env: dict[str, str] | None = None, seconds: float = 30
+) -> Iterator[None]:
+    """Run `command` until the block ends; enters once its port answers, which may take `seconds`."""
     with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output, env=env) as process:
         try:
-            wait_for(lambda: answers(port) or process.poll() is not None, command[0])
+            wait_for(lambda: answers(port) or process.poll() is not None, command[0], seconds)
             assert process.poll() is None, f"{command[0]} ended: {log.read_text()}"
             yield
         finally:

@@ -1,0 +1,59 @@
+"""PostgreSQL: user `postgres` without a password, database `postgres`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.servers import HOST, Server, find, free_port, running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_DEBIAN = Path("/usr/lib/postgresql")  # its binaries are not on PATH
+
+
+def _binary(name: str) -> str:
+    def newest() -> str | None:
+        found = sorted(_DEBIAN.glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3]))
+        return str(found[-1]) if found else shutil.which(name)
+
+    path = newest()
+    if path is None:
+        find("pg_ctlcluster", "postgresql")  # installs the package
+        path = newest()
+    assert path is not None
+    return path
+
+
+@contextmanager
+def postgres(*settings: str) -> Iterator[Server]:
+    """Run a private PostgreSQL; it refuses to be root's, so its files are those of Debian's user `postgres`."""
+    server, initdb = _binary("postgres"), _binary("initdb")
+    root, port = os.geteuid() == 0, free_port()
+    as_user = ["runuser", "-u", "postgres", "--"] if root else []
+    with tempfile.TemporaryDirectory(prefix="postgres-") as name:
+        directory = Path(name)
+        if root:
+            shutil.chown(directory, "postgres")
+        data = directory / "data"
+        create = [*as_user, initdb, "-D", str(data), "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8"]
+        subprocess.run(create, check=True, capture_output=True, timeout=120, cwd="/")
+        options = [f"listen_addresses={HOST}", f"port={port}", f"unix_socket_directories={directory}", "fsync=off"]
+        flags = [flag for option in (*options, *settings) for flag in ("-c", option)]
+        with running([*as_user, server, "-D", str(data), *flags], port, directory / "log"):
+            yield Server(HOST, port)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    """A private PostgreSQL: user `postgres` without a password, two-phase commits allowed."""
+    with postgres("max_prepared_transactions=10") as server:
+        yield server
