@@ -7,13 +7,18 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import nox
 from nox.project import load_toml
+from packaging.specifiers import SpecifierSet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 nox.needs_version = ">= 2024.4.15"
 nox.options.sessions = ["lint", "types", "tests"]
-nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.default_venv_backend = "uv"
 nox.options.error_on_missing_interpreters = True
 
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14", "3.15")
@@ -21,6 +26,7 @@ LIBRARIES = load_toml("tests/libraries.toml")["library"]
 SOURCES = ("src", "instrumentors", "exporters", "pyproject.toml", "README.md", "LICENSE")
 RUNNER = ("pytest", "pytest-asyncio", "hypothesis", "tomli; python_version < '3.11'")
 OLDEST_OPENTELEMETRY = ("opentelemetry-sdk==1.36.0", "opentelemetry-instrumentation==0.57b0")
+CONTRACT = ("tests/contract",)
 RECEIVERS = ("ddapm-test-agent >= 1.69", "datadog-serverless-compat", "msgpack")
 
 
@@ -51,48 +57,151 @@ FOUND = interpreters()
 MAIN = "3.11" if "3.11" in FOUND else f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 
+class Run(NamedTuple):
+    """One run of the tests: which of them, and in what environment.
+
+    Args:
+        paths: what pytest gets.
+        requirements: what is installed beside the wheel.
+        details: the row of libraries.toml that says how.
+    """
+
+    paths: tuple[str, ...]
+    requirements: tuple[str, ...]
+    details: dict[str, Any]
+
+
+EVERYWHERE = (
+    "tests/core",
+    "tests/conventions",
+    "tests/contract",
+    "tests/exporters",
+    "tests/launcher",
+    "tests/test_testing.py",
+)
+
+
 def _runs() -> list[object]:
     """List what `tests` runs: all with the newest libraries, each oldest library, the rest on every other Python."""
-    runs = [nox.param(FOUND[MAIN], ("tests",), _newest(), id=f"python {MAIN}")]
+    runs = [_run(MAIN, ("tests",), _newest(MAIN), _shared_details(), f"python {MAIN}")]
     for name, library in LIBRARIES.items():
-        if "oldest" in library:
-            pins = [f"{name}=={library['oldest']}", *library.get("companions", ())]
-            python = FOUND.get(library.get("python", MAIN))
-            if python:
-                runs.append(
-                    nox.param(python, (f"tests/instrumentors/test_{name}.py",), pins, id=f"{name} {library['oldest']}")
-                )
-    everywhere = (
-        "tests/core",
-        "tests/conventions",
-        "tests/contract",
-        "tests/exporters",
-        "tests/launcher",
-        "tests/test_testing.py",
-    )
-    runs.append(nox.param(FOUND[MAIN], everywhere, [*_newest(), *OLDEST_OPENTELEMETRY], id="opentelemetry 1.36"))
+        if "newest" not in library:
+            continue
+        entries = [entry for entry in library.get("entries", [name]) if entry == name or entry not in LIBRARIES]
+        paths = tuple(f"tests/instrumentors/test_{entry}.py" for entry in entries)
+        distribution = library.get("distribution", name)
+        if library.get("alone"):
+            both = (*paths, *CONTRACT, "-k", " or ".join(entries))
+            runs.append(
+                _run(_python(library), both, _newest_of(name, _python(library)), library, f"{name} {library['newest']}")
+            )
+        oldest = {"id": f"{name} {library['oldest']}", "requirements": [f"{distribution}=={library['oldest']}"]}
+        for row in ({**library, **oldest}, *({"python": _python(library), **row} for row in library.get("also", ()))):
+            requirements = (*row["requirements"], *row.get("companions", ()))
+            runs.append(_run(_python(row), paths, requirements, row, row["id"]))
+    oldest_opentelemetry = (*_newest(MAIN), *OLDEST_OPENTELEMETRY)
+    runs.append(_run(MAIN, EVERYWHERE, oldest_opentelemetry, _shared_details(), "opentelemetry 1.36"))
     runs += [
-        nox.param(python, everywhere, _newest(), id=f"python {version}")
-        for version, python in FOUND.items()
+        _run(version, EVERYWHERE, _newest(version), _shared_details(), f"python {version}")
+        for version in FOUND
         if version != MAIN
     ]
-    return runs
+    return [run for run in runs if run is not None]
 
 
-def _newest() -> list[str]:
-    return ["jinja2", *(f"{name}=={library['newest']}" for name, library in LIBRARIES.items() if "newest" in library)]
+def _run(
+    version: str, paths: tuple[str, ...], requirements: Iterable[str], details: dict[str, Any], title: str
+) -> object:
+    """Make a parameter of `tests`; none where the machine lacks the interpreter."""
+    python = FOUND.get(version)
+    return python and nox.param(python, Run(paths, tuple(requirements), details), id=title)
+
+
+def _python(row: dict[str, Any]) -> str:
+    return row.get("python", MAIN)
+
+
+def _newest(version: str) -> list[str]:
+    """Name the newest version of every library that runs on this Python, with what its tests need."""
+    names = [name for name, library in LIBRARIES.items() if not library.get("alone") and _runs_on(library, version)]
+    return list(
+        dict.fromkeys(["jinja2", *(requirement for name in names for requirement in _newest_of(name, version))])
+    )
+
+
+def _newest_of(name: str, version: str) -> list[str]:
+    library = LIBRARIES[name]
+    if "newest" not in library:
+        return []
+    newest = library.get("newest_for", {}).get(version, library["newest"])
+    return [f"{library.get('distribution', name)}=={newest}", *library.get("beside", ())]
+
+
+def _runs_on(library: dict[str, Any], version: str) -> bool:
+    return version in SpecifierSet(library.get("pythons", ""))
+
+
+def _shared_details() -> dict[str, Any]:
+    """What the environment of the newest libraries needs: all that they need."""
+    shared = [library for library in LIBRARIES.values() if not library.get("alone")]
+    return {"debian": [package for library in shared for package in library.get("debian", ())]}
 
 
 @nox.session
-@nox.parametrize("python,paths,requirements", _runs())
-def tests(session: nox.Session, paths: tuple[str, ...], requirements: list[str]) -> None:
+@nox.parametrize("python,run", _runs())
+def tests(session: nox.Session, run: Run) -> None:
     """Run the tests: newest libraries, oldest libraries, every Python found."""
-    receivers = RECEIVERS if "tests/exporters" in paths or paths == ("tests",) else ()
-    session.install(_wheel(session), *RUNNER, *receivers, *requirements)
+    paths, requirements, details = run
+    _debian(session, details.get("debian", ()))
+    receivers = RECEIVERS if {"tests", "tests/exporters"} & set(paths) else ()
+    variables = details.get("variables", {})
+    options = []
+    if overrides := details.get("overrides"):
+        file = Path(session.create_tmp(), "overrides.txt")
+        file.write_text("\n".join(overrides))
+        options += ["--overrides", str(file)]
+    if build := details.get("build"):
+        session.install(*build)
+        options += ["--no-build-isolation"]
+    session.install(*options, _wheel(session), *RUNNER, *receivers, *requirements, env=variables)
+    if details.get("shims"):
+        _put_shims_in(session)
     missing = [version for version in PYTHONS if version not in FOUND]
     if missing and paths == ("tests",):
         session.log("not on this machine, so not tested: Python %s", ", ".join(missing))
-    session.run("python", "-m", "pytest", *(session.posargs or paths))
+    session.run("python", "-m", "pytest", *(session.posargs or paths), env=variables)
+
+
+def _debian(session: nox.Session, packages: Iterable[str]) -> None:
+    """Install Debian packages that are missing, where we may; else say so, and let the installation fail."""
+    if not shutil.which("dpkg-query"):
+        return
+    asked = sorted(set(packages))
+    missing = [
+        name
+        for name in asked
+        if "ok installed"
+        not in session.run(
+            "dpkg-query", "-W", "-f", "${Status}", name, external=True, silent=True, success_codes=[0, 1]
+        )
+    ]
+    if not missing:
+        return
+    if os.geteuid() != 0:
+        session.warn("missing Debian packages: %s", " ".join(missing))
+        return
+    quiet = {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    session.run("apt-get", "-qq", "update", external=True, env=quiet, silent=True)
+    session.run(
+        "apt-get", "-qq", "install", "-y", "--no-install-recommends", *missing, external=True, env=quiet, silent=True
+    )
+
+
+def _put_shims_in(session: nox.Session) -> None:
+    """Copy what lets old libraries run on today's Pythons into the environment, loaded at start-up."""
+    where = session.run("python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", silent=True)
+    for shim in Path("tests", "shims").iterdir():
+        shutil.copy(shim, where.strip())
 
 
 @nox.session(python=FOUND[MAIN])
@@ -107,7 +216,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(python=FOUND[MAIN])
 def types(session: nox.Session) -> None:
     """Check the types of the wheel, as its users see them."""
-    session.install(_wheel(session), "mypy", "pytest", "types-requests", *_newest())
+    session.install(_wheel(session), "mypy", "pytest", "types-requests", *_newest(MAIN))
     session.run("mypy", "-p", "spanbridge")
 
 
@@ -157,9 +266,6 @@ def _wheel(session: nox.Session) -> str:
                 shutil.copytree(source, copy / source, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
             elif Path(source).exists():
                 shutil.copy(source, copy)
-        if session.venv_backend == "uv":
-            session.run_install("uv", "build", "--quiet", "--wheel", "--out-dir", copy / "dist", copy, external=True)
-        else:
-            session.run_install("python", "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", copy / "dist", copy)
+        session.run_install("uv", "build", "--quiet", "--wheel", "--out-dir", copy / "dist", copy, external=True)
         _built.append(str(next((copy / "dist").glob("*.whl"), copy)))  # none with --no-install, which installs nothing
     return _built[0]

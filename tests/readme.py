@@ -29,18 +29,32 @@ def table() -> str:
     ready = 0
     for group, names in libraries["integrations"].items():
         for number, name in enumerate(names):
-            instrumentor = registry.get(name)
-            ready += instrumentor is not None
-            cells = _ready(instrumentor, libraries["library"][name]) if instrumentor else ["planned", "", ""]
+            entries = [entry for entry in _entries(libraries["library"], name) if entry in registry]
+            ready += bool(entries)
+            cells = _ready(registry, libraries["library"], entries) if entries else ["planned", "", ""]
             rows.append(f"| {'' if number else group} | {name} | {' | '.join(cells)} |".replace("|  ", "| "))
     total = sum(map(len, libraries["integrations"].values()))
     return "\n".join([f"{ready} of {total} are ready.", "", *rows])
 
 
-def _ready(instrumentor: Any, tested: dict[str, Any]) -> list[str]:
-    requires = " or ".join(instrumentor.library.requires) or "standard library"
-    versions = f"{tested['oldest']}, {tested['newest']}" if "newest" in tested else "every Python below"
-    return ["**ready**", requires, versions]
+def _entries(tables: dict[str, Any], name: str) -> list[str]:
+    return tables.get(name, {}).get("entries", [name])
+
+
+def versions(tables: dict[str, Any], entry: str) -> dict[str, Any]:
+    """Find the table that says which versions an entry point is tested with: its own, or its integration's."""
+    if entry in tables and "entries" not in tables[entry]:
+        return tables[entry]
+    return next(table for name, table in tables.items() if "newest" in table and entry in _entries(tables, name))
+
+
+def _ready(registry: dict[str, Any], tables: dict[str, Any], entries: list[str]) -> list[str]:
+    requires, tested = [], []
+    for entry in entries:
+        requires += registry[entry].library.requires or ["standard library"]
+        table = versions(tables, entry)
+        tested.append(f"{table['oldest']}, {table['newest']}" if "newest" in table else "every Python below")
+    return ["**ready**", " or ".join(dict.fromkeys(requires)), "; ".join(dict.fromkeys(tested))]
 
 
 def instrumentors() -> dict[str, Any]:
