@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from spanbridge.core.tracing import Setup
 
 Advice = Callable[[Any, "Setup"], Any]
-"""Given the original and what `instrument()` decided, an advice answers the replacement."""
+"""Given the original and what `instrument()` decided, an advice answers the replacement, or the original itself."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +174,8 @@ class Installation:
             return PatchStatus(str(patch), State.ABSENT, "another name of what is patched already")
         try:
             replacement = _replace(original, patch.advice, self.setup)
+            if replacement is original:
+                return PatchStatus(str(patch), State.DISABLED, "an option switches it off")
             if isinstance(original, BuiltinFunctionType):
                 replacement = _Unbound(replacement)
             setattr(holder, name, replacement)
@@ -209,9 +211,10 @@ class _Unbound(staticmethod):  # type: ignore[type-arg]
 
 
 def _replace(original: Any, advice: Advice, setup: Setup) -> Any:
-    """Make the replacement, keeping the kind of descriptor that stands in the class."""
+    """Make the replacement, keeping the kind of descriptor that stands in the class; the original if it is to stay."""
     if isinstance(original, (staticmethod, classmethod)):
-        return type(original)(advice(original.__func__, setup))
+        replacement = advice(original.__func__, setup)
+        return original if replacement is original.__func__ else type(original)(replacement)
     return advice(original, setup)
 
 
