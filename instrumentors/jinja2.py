@@ -52,6 +52,8 @@ class Jinja2Instrumentor(Instrumentor):
         Patch("jinja2", "Template.generate", _render),
         Patch("jinja2", "Template.render_async", _render_async),
         Patch("jinja2", "Template.generate_async", _render_async),
-        Patch("jinja2", "Environment._load_template", template.call("jinja2.load", _loaded, path_of=_path, detail=True)),
+        Patch(
+            "jinja2", "Environment._load_template", template.call("jinja2.load", _loaded, path_of=_path, detail=True)
+        ),
         Patch("jinja2", "Environment.compile", template.call("jinja2.compile", _compiled, detail=True)),
     )

@@ -237,7 +237,7 @@ def appearance(item: Any) -> dict[str, Any]:
         "signature": signature,
         "class": isinstance(item, type),
         "coroutine": inspect.iscoroutinefunction(item),
-        # Not whether it is a generator function: ours has to look at the context when it is called, not at the first step.
+        # Not whether it is a generator function: ours has to look at the context in the call, not at the first step.
         **{attribute: getattr(item, attribute, None) for attribute in names},
     }
 

@@ -53,6 +53,7 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
         "_excluded_urls_from_env",
         "_request_ctx_ref",
     ),
+    "jinja2": (),
     "requests": ("_excluded_urls_from_env",),
     "sqlite3": (),
     "redis": ("get_tracer",),

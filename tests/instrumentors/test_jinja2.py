@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     from spanbridge.testing import Payload, Spans
 
-PAGES = {"page.html": "{% extends 'base.html' %}{% block body %}{{ secret }}{% endblock %}", "base.html": "<{% block body %}{% endblock %}>"}
+PAGES = {
+    "page.html": "{% extends 'base.html' %}{% block body %}{{ secret }}{% endblock %}",
+    "base.html": "<{% block body %}{% endblock %}>",
+}
 WAYS: dict[str, Callable[[Any], str]] = {
     "render": lambda page: page.render(secret="hunter2"),
     "generate": lambda page: "".join(page.generate(secret="hunter2")),

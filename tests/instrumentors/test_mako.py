@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import io
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-pytest.importorskip("mako")
+with warnings.catch_warnings():  # old versions import `imp`
+    warnings.simplefilter("ignore", DeprecationWarning)
+    pytest.importorskip("mako.lookup")
 
-from mako.lookup import TemplateLookup  # noqa: E402
-from mako.runtime import Context  # noqa: E402
-from mako.template import Template  # noqa: E402
+from mako.lookup import TemplateLookup
+from mako.runtime import Context
+from mako.template import Template
 
-from spanbridge.instrumentors.mako import MakoInstrumentor  # noqa: E402
+from spanbridge.instrumentors.mako import MakoInstrumentor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
