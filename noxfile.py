@@ -242,6 +242,7 @@ def contrib(session: nox.Session) -> None:
 @nox.session(python=FOUND[MAIN])
 def parity(session: nox.Session) -> None:
     """Run one program under ddtrace and under spanbridge, and compare the operations that arrive."""
+    session.install("pytest")  # what starts the servers of the tests reports through it
     session.run("python", "-m", "tests.parity", *session.posargs)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 Span = dict[str, Any]
+_SEPARATOR = " | "
 
 
 @dataclass
@@ -27,18 +28,30 @@ class Operation:
     start: int
     children: list[Operation] = field(default_factory=list)
 
+    def line(self) -> str:
+        """Answer this operation as one line of columns."""
+        values = (self.service, self.name, self.resource, self.type, self.kind, self.status, "ERROR" * self.error)
+        return _SEPARATOR.join(value.replace("\n", "\\n") or "-" for value in values)
+
+    def with_line(self, line: str) -> Operation:
+        """Answer this operation with the columns of `line`."""
+        service, name, *resource, category, kind, status, error = (
+            "" if value == "-" else value for value in line.split(_SEPARATOR)
+        )
+        return replace(
+            self,
+            service=service,
+            name=name,
+            resource=_SEPARATOR.join(resource),
+            type=category,
+            kind=kind,
+            status=status,
+            error=int(bool(error)),
+        )
+
     def lines(self, depth: int = 0) -> Iterator[str]:
         """Yield this operation and those below, one line each."""
-        columns = (
-            self.service,
-            self.name,
-            self.resource,
-            self.type,
-            self.kind,
-            self.status,
-            "ERROR" if self.error else "",
-        )
-        yield "  " * depth + " | ".join(column.replace("\n", "\\n") or "-" for column in columns)
+        yield "  " * depth + self.line()
         for child in self.children:
             yield from child.lines(depth + 1)
 

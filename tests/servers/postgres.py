@@ -34,26 +34,25 @@ def _binary(name: str) -> str:
 
 
 @contextmanager
-def postgres(*settings: str) -> Iterator[Server]:
-    """Run a private PostgreSQL; it refuses to be root's, so its files are those of Debian's user `postgres`."""
+def postgres(directory: Path, *settings: str) -> Iterator[Server]:
+    """Run a private PostgreSQL; its log is in `directory`, its data elsewhere, for it refuses to be root's."""
     server, initdb = _binary("postgres"), _binary("initdb")
     root, port = os.geteuid() == 0, free_port()
     as_user = ["runuser", "-u", "postgres", "--"] if root else []
-    with tempfile.TemporaryDirectory(prefix="postgres-") as name:
-        directory = Path(name)
+    with tempfile.TemporaryDirectory(prefix="postgres-") as home:
         if root:
-            shutil.chown(directory, "postgres")
-        data = directory / "data"
+            shutil.chown(home, "postgres")
+        data = Path(home, "data")
         create = [*as_user, initdb, "-D", str(data), "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8"]
         subprocess.run(create, check=True, capture_output=True, timeout=120, cwd="/")
-        options = [f"listen_addresses={HOST}", f"port={port}", f"unix_socket_directories={directory}", "fsync=off"]
+        options = [f"listen_addresses={HOST}", f"port={port}", f"unix_socket_directories={home}", "fsync=off"]
         flags = [flag for option in (*options, *settings) for flag in ("-c", option)]
-        with running([*as_user, server, "-D", str(data), *flags], port, directory / "log"):
+        with running([*as_user, server, "-D", str(data), *flags], port, directory / "postgres.log"):
             yield Server(HOST, port)
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[Server]:
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A private PostgreSQL: user `postgres` without a password, two-phase commits allowed."""
-    with postgres("max_prepared_transactions=10") as server:
+    with postgres(tmp_path_factory.mktemp("postgres"), "max_prepared_transactions=10") as server:
         yield server
