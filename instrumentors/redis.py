@@ -15,7 +15,6 @@ from spanbridge.conventions.commands import masked, redis_command, redis_operati
 from spanbridge.conventions.database import Target
 from spanbridge.conventions.keyvalue import Command
 from spanbridge.core.instrumentor import Instrumentor
-from spanbridge.core.options import Option, boolean
 from spanbridge.core.patching import Library, Patch, patch_object
 from spanbridge.version import __version__ as __version__
 
@@ -181,7 +180,7 @@ class RedisInstrumentor(Instrumentor):
         *http.optional_hooks(
             ("request_hook", "(span, client, args, kwargs)"), ("response_hook", "(span, client, response)")
         ),
-        Option("capture_keys", True, "Keep keys in `db.query.text`; false masks them like values.", boolean),
+        keyvalue.CAPTURE_KEYS,
     )
     patches = (
         *_client_patches("redis.client"),

@@ -131,7 +131,7 @@ def memcached_command(method: str, items: object = (), *, keys: bool = True) -> 
         items: a key, several, or a mapping from keys. An iterator belongs to the client and is not read.
         keys: whether keys are kept; else they are masked.
     """
-    several: Iterable[Any] = items if isinstance(items, Collection) and not isinstance(items, _KEYS) else (items,)
+    several: Iterable[Any] = (items,) if isinstance(items, _KEYS) or not isinstance(items, Collection) else items
     return _cut(" ".join([method, *[_text(key) if keys else "?" for key in islice(several, _ARGUMENTS)]]))
 
 

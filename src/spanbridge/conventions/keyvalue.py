@@ -5,12 +5,14 @@ https://opentelemetry.io/docs/specs/semconv/database/redis/
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import SpanKind
 
 from spanbridge.conventions import http
 from spanbridge.conventions.database import text_keys
+from spanbridge.core.options import Option, boolean
 from spanbridge.core.tracing import DATABASE, HTTP, Operation, record_failure, traced
 
 if TYPE_CHECKING:
@@ -20,6 +22,13 @@ if TYPE_CHECKING:
 
     from spanbridge.conventions.database import Target
     from spanbridge.core.tracing import Setup, Wrapped
+
+CAPTURE_KEYS = Option("capture_keys", True, "Keep keys in `db.query.text`; false masks them like values.", boolean)
+
+
+def peer_by_database(setup: Setup) -> Setup:
+    """Let the database signal decide the names of the peer, as contrib does for a few libraries, and not HTTP's."""
+    return replace(setup, semconv=replace(setup.semconv, http=setup.semconv.database))
 
 
 class Command:
@@ -62,6 +71,7 @@ def call(
     *,
     harmless: Callable[[BaseException], bool] = lambda error: False,
     batch: bool = False,
+    found: Callable[[Any], int] | None = None,
 ) -> Callable[[Wrapped, Setup], Wrapped]:
     """Make the advice for a method that sends commands.
 
@@ -69,6 +79,7 @@ def call(
         describe: given what `instrument()` decided, answers the describer of the method's calls.
         harmless: tells exceptions that are answers, not failures.
         batch: whether the method sends what was collected before; `request_hook` sees single commands only.
+        found: says how many items a result holds (`db.response.returned_rows`).
     """
 
     def advice(wrapped: Wrapped, setup: Setup) -> Wrapped:
@@ -77,6 +88,7 @@ def call(
         keys = text_keys(semconv)
         request_hook = None if batch else http.hooked(setup, "request_hook")
         response_hook = http.hooked(setup, "response_hook")
+        count = None if contrib else found
 
         def attributes(command: Command) -> dict[str, Any]:
             rendered = dict(command.target.attributes(semconv))
@@ -96,10 +108,13 @@ def call(
         def succeeded(span: Span, command: Command, result: Any) -> None:
             if response_hook is not None:
                 response_hook(span, command.source[0], result)
+            if count is not None:
+                span.set_attribute("db.response.returned_rows", count(result))
 
         def failed(span: Span, command: Command, error: BaseException) -> None:
             if harmless(error):
-                succeeded(span, command, None)
+                if response_hook is not None:
+                    response_hook(span, command.source[0], None)
             else:
                 record_failure(span, error, error_type=semconv.database.stable and not contrib)
 
@@ -111,7 +126,7 @@ def call(
             layer=DATABASE,
             covers=DATABASE | HTTP,
             opened=opened if request_hook else None,
-            succeeded=succeeded if response_hook else None,
+            succeeded=succeeded if response_hook or count else None,
             failed=failed,
         )
         return traced(wrapped, setup, operation)

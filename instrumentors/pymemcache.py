@@ -1,0 +1,104 @@
+"""pymemcache: one CLIENT span per call of a `Client` or `PooledClient`, with its keys and without its values.
+
+A `HashClient` has no span of its own: it sends a call to the servers that its keys belong to, a span each. Not traced:
+connecting and closing, which the first call's span covers.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from spanbridge.conventions import keyvalue
+from spanbridge.conventions.commands import memcached_command
+from spanbridge.conventions.database import Target
+from spanbridge.conventions.keyvalue import Command
+from spanbridge.core.instrumentor import Instrumentor
+from spanbridge.core.patching import Library, Patch
+from spanbridge.version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from spanbridge.core.tracing import Setup
+
+# Methods by the name of the argument that holds the keys.
+_METHODS = {
+    "key": "add append cas decr delete get gets incr prepend replace set touch",
+    "keys": "delete_many delete_multi get_many get_multi gets_many",
+    "values": "set_many set_multi",
+    "": "cache_memlimit flush_all quit raw_command shutdown stats version",
+}
+
+# How many items a reading method's result holds.
+_FOUND: dict[str, Callable[[Any], int]] = {
+    "get": lambda value: int(value is not None),
+    "gets": lambda pair: int(bool(pair) and pair[0] is not None),  # (value, cas), both None or no pair at all
+    "get_many": len,
+    "gets_many": len,
+}
+
+
+@lru_cache(maxsize=128)
+def _target(host: str, port: int | None) -> Target:
+    return Target("memcached", host=host, port=port)
+
+
+def _peer(client: Any) -> tuple[str, int | None]:
+    """Answer a client's host and port; a socket's path has no port."""
+    server = client.server
+    return (server, None) if isinstance(server, str) else (server[0], server[1])
+
+
+def _describer(method: str, argument: str) -> Callable[[Setup], Callable[..., Command]]:
+    verb = method.replace("_multi", "_many")  # another name of the same
+
+    def compiled(setup: Setup) -> Callable[..., Command]:
+        if setup.semconv.contrib:
+            return _contrib_describer(method, argument, setup)
+        keys = setup.options["capture_keys"]
+
+        def describe(client: Any, *args: Any, **kwargs: Any) -> Command:
+            items = (args[0] if args else kwargs.get(argument, ())) if argument else ()
+            return Command(_target(*_peer(client)), verb, memcached_command(verb, items, keys=keys))
+
+        return describe
+
+    return compiled
+
+
+def _contrib_describer(method: str, argument: str, setup: Setup) -> Callable[..., Command]:
+    names = setup.semconv.database
+
+    def describe(client: Any, *args: Any, **kwargs: Any) -> Command:
+        host, port = _peer(client)
+        extra = {}
+        if names.old:
+            extra["net.transport"] = "other" if port is None else "ip_tcp"
+        if names.stable:
+            extra["network.transport"] = "pipe" if port is None else "tcp"
+        text = memcached_command(method, args[0] if args and argument else ())
+        return Command(_target(host, port), method, text, extra=extra)
+
+    return describe
+
+
+def _call(method: str, argument: str) -> Any:
+    return keyvalue.call(_describer(method, argument), found=_FOUND.get(method.replace("_multi", "_many")))
+
+
+class PymemcacheInstrumentor(Instrumentor):
+    """Traces pymemcache: every client, whenever it was made, and `HashClient` through those it is made of."""
+
+    library = Library("pymemcache", ("pymemcache >= 1.3",), tested="4.0.0")
+    options = (keyvalue.CAPTURE_KEYS,)
+    patches = tuple(
+        Patch("pymemcache.client.base", f"{client}.{method}", _call(method, argument))
+        for client in ("Client", "PooledClient")
+        for argument, methods in _METHODS.items()
+        for method in methods.split()
+    )
+
+    def setup(self, **kwargs: Any) -> Setup:
+        """Decide as always, but name the server as the database signal says, as contrib does for this library."""
+        return keyvalue.peer_by_database(super().setup(**kwargs))

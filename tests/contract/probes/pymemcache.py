@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from typing import Any
+
+from tests.contract.probes import Probe
+
+
+class Pymemcache(Probe):
+    server = "memcached_server"
+
+    def open(self, server: Any) -> Any:
+        from pymemcache.client.base import Client
+
+        return Client((server.host, server.port), deserializer=self._deserialize)
+
+    def close(self, client: Any) -> None:
+        client.close()
+
+    def _deserialize(self, key: Any, value: Any, flags: Any) -> Any:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    def operate(self, client: Any) -> Any:
+        self.answer = object()
+        client.close()
+        return [client.get(key) is self.answer for key in ("k",)]
+
+    def fail(self, client: Any, error: Exception) -> None:
+        self.answer = error
+        client.get("k")
