@@ -20,15 +20,17 @@ from spanbridge.version import __version__ as __version__
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from spanbridge.core.patching import Advice
     from spanbridge.core.tracing import Setup
 
-# Methods by the name of the argument that holds the keys.
+# Methods by the name of the argument that holds the keys. Their other names are the same methods, but for contrib.
 _METHODS = {
     "key": "add append cas decr delete get gets incr prepend replace set touch",
-    "keys": "delete_many delete_multi get_many get_multi gets_many",
-    "values": "set_many set_multi",
+    "keys": "delete_many get_many gets_many",
+    "values": "set_many",
     "": "cache_memlimit flush_all quit raw_command shutdown stats version",
 }
+_CONTRIB_METHODS = ("get_multi", "set_multi")
 
 # How many items a reading method's result holds.
 _FOUND: dict[str, Callable[[Any], int]] = {
@@ -51,23 +53,21 @@ def _peer(client: Any) -> tuple[str, int | None]:
 
 
 def _describer(method: str, argument: str) -> Callable[[Setup], Callable[..., Command]]:
-    verb = method.replace("_multi", "_many")  # another name of the same
-
     def compiled(setup: Setup) -> Callable[..., Command]:
         if setup.semconv.contrib:
-            return _contrib_describer(method, argument, setup)
+            return _contrib_describer(method, setup)
         keys = setup.options["capture_keys"]
 
         def describe(client: Any, *args: Any, **kwargs: Any) -> Command:
             items = (args[0] if args else kwargs.get(argument, ())) if argument else ()
-            return Command(_target(*_peer(client)), verb, memcached_command(verb, items, keys=keys))
+            return Command(_target(*_peer(client)), method, memcached_command(method, items, keys=keys))
 
         return describe
 
     return compiled
 
 
-def _contrib_describer(method: str, argument: str, setup: Setup) -> Callable[..., Command]:
+def _contrib_describer(method: str, setup: Setup) -> Callable[..., Command]:
     names = setup.semconv.database
 
     def describe(client: Any, *args: Any, **kwargs: Any) -> Command:
@@ -77,14 +77,23 @@ def _contrib_describer(method: str, argument: str, setup: Setup) -> Callable[...
             extra["net.transport"] = "other" if port is None else "ip_tcp"
         if names.stable:
             extra["network.transport"] = "pipe" if port is None else "tcp"
-        text = memcached_command(method, args[0] if args and argument else ())
-        return Command(_target(host, port), method, text, extra=extra)
+        return Command(_target(host, port), method, memcached_command(method, *args[:1]), extra=extra)
 
     return describe
 
 
-def _call(method: str, argument: str) -> Any:
-    return keyvalue.call(_describer(method, argument), found=_FOUND.get(method.replace("_multi", "_many")))
+def _call(method: str, argument: str) -> Advice:
+    return keyvalue.call(_describer(method, argument), found=_FOUND.get(method))
+
+
+def _contrib_call(method: str) -> Advice:
+    advice = _call(method, "")
+    return lambda wrapped, setup: advice(wrapped, setup) if setup.semconv.contrib else wrapped
+
+
+_ROWS = {method: _contrib_call(method) for method in _CONTRIB_METHODS} | {
+    method: _call(method, argument) for argument, methods in _METHODS.items() for method in methods.split()
+}
 
 
 class PymemcacheInstrumentor(Instrumentor):
@@ -93,10 +102,9 @@ class PymemcacheInstrumentor(Instrumentor):
     library = Library("pymemcache", ("pymemcache >= 1.3",), tested="4.0.0")
     options = (keyvalue.CAPTURE_KEYS,)
     patches = tuple(
-        Patch("pymemcache.client.base", f"{client}.{method}", _call(method, argument))
+        Patch("pymemcache.client.base", f"{client}.{method}", advice)
         for client in ("Client", "PooledClient")
-        for argument, methods in _METHODS.items()
-        for method in methods.split()
+        for method, advice in _ROWS.items()
     )
 
     def setup(self, **kwargs: Any) -> Setup:

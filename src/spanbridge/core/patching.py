@@ -34,9 +34,10 @@ class Patch:
 
     Args:
         module: the module whose import it waits for; never imported by us.
-        target: `Class.method` or `function` within it. A method is patched only on the class that defines it. A
-            function is also replaced wherever else a module holds it (re-exports, earlier from-imports).
-        advice: makes the replacement.
+        target: `Class.method` or `function` within it. A method is patched only on the class that defines it, under
+            all its names there (`set_multi = set_many`). A function is also replaced wherever else a module holds it
+            (re-exports, earlier from-imports).
+        advice: makes the replacement; answers the original where this `instrument()` call has no use for the row.
     """
 
     module: str
@@ -178,11 +179,13 @@ class Installation:
                 return PatchStatus(str(patch), State.DISABLED, "an option switches it off")
             if isinstance(original, BuiltinFunctionType):
                 replacement = _Unbound(replacement)
-            setattr(holder, name, replacement)
+            names = [name] if holder is module else [key for key, item in vars(holder).items() if item is original]
+            for key in names:
+                setattr(holder, key, replacement)
+                self._applied.append(Applied(holder, key, original, replacement))
         except Exception as error:
             report(f"{self.setup.integration}: patching {patch}", error)
             return PatchStatus(str(patch), State.FAILED, f"{type(error).__name__}: {error}")
-        self._applied.append(Applied(holder, name, original, replacement))
         if holder is module:
             _rebind(original, replacement, "" if self._earlier else patch.module)
         return PatchStatus(str(patch), State.ACTIVE)
