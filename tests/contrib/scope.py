@@ -56,6 +56,7 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
     "jinja2": (),
     "requests": ("_excluded_urls_from_env",),
     "sqlite3": (),
+    "pymemcache": (),
     "redis": ("get_tracer",),
 }
 PRIVATE_SUBMODULES: dict[str, tuple[str, ...]] = {"redis.util": ("_build_span_meta_data_for_pipeline",)}

@@ -175,6 +175,49 @@ def test_a_second_name_of_what_is_patched(package: Any, spans: Spans) -> None:
     assert len(spans) == 1
 
 
+ALIASED = """
+class Client:
+    def set_many(self):
+        return "stored"
+
+    set_multi = set_all = set_many
+"""
+
+
+def test_other_names_of_a_method(package: Any, spans: Spans) -> None:
+    package({"toyaliases": ALIASED})
+    installation = install("Client.set_many", module="toyaliases")
+    client = importlib.import_module("toyaliases").Client
+    assert client.set_many is client.set_multi is client.set_all
+    assert client().set_all() == "stored"
+    assert len(spans) == 1
+    installation.close()
+    assert client.set_many is client.set_multi is client.set_all
+    client().set_multi()
+    assert len(spans) == 1
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_other_names_with_rows_of_their_own(package: Any, spans: Spans, *, wanted: bool) -> None:
+    package({"toyaliases": ALIASED})
+    rows = [
+        Patch("toyaliases", "Client.set_multi", advice if wanted else lambda original, decided: original),
+        Patch("toyaliases", "Client.set_many", advice),
+    ]
+    installation = Installation(rows, setup(), lambda: "")
+    client = importlib.import_module("toyaliases").Client
+    assert (client.set_multi is client.set_many) is not wanted
+    client().set_multi()
+    client().set_all()
+    assert len(spans) == 2
+    assert [status.state for status in installation.states.values()] == [
+        State.ACTIVE if wanted else State.ABSENT,
+        State.ACTIVE,
+    ]
+    installation.close()
+    assert client.set_many is client.set_multi is client.set_all
+
+
 @pytest.mark.parametrize("imported_first", [True, False])
 def test_functions_that_others_hold(package: Any, spans: Spans, *, imported_first: bool) -> None:
     package({"toypack/__init__": "from toypack.impl import connect", "toypack/impl": TOY})

@@ -35,8 +35,8 @@ class Patch:
     Args:
         module: the module whose import it waits for; never imported by us.
         target: `Class.method` or `function` within it. A method is patched only on the class that defines it, under
-            all its names there (`set_multi = set_many`). A function is also replaced wherever else a module holds it
-            (re-exports, earlier from-imports).
+            all its names there (`set_multi = set_many`) that have no rows of their own. A function is also replaced
+            wherever else a module holds it (re-exports, earlier from-imports).
         advice: makes the replacement; answers the original where this `instrument()` call has no use for the row.
     """
 
@@ -179,8 +179,7 @@ class Installation:
                 return PatchStatus(str(patch), State.DISABLED, "an option switches it off")
             if isinstance(original, BuiltinFunctionType):
                 replacement = _Unbound(replacement)
-            names = [name] if holder is module else [key for key, item in vars(holder).items() if item is original]
-            for key in names:
+            for key in [name] if holder is module else self._names(patch, holder, original):
                 setattr(holder, key, replacement)
                 self._applied.append(Applied(holder, key, original, replacement))
         except Exception as error:
@@ -189,6 +188,12 @@ class Installation:
         if holder is module:
             _rebind(original, replacement, "" if self._earlier else patch.module)
         return PatchStatus(str(patch), State.ACTIVE)
+
+    def _names(self, patch: Patch, holder: Any, original: Any) -> list[str]:
+        """Answer the names that a method has in its class, less those that another row waits for."""
+        prefix = patch.target.rpartition(".")[0]
+        own = {row.target for row, status in self.states.items() if status.state is State.WAITING and row != patch}
+        return [key for key, item in vars(holder).items() if item is original and f"{prefix}.{key}" not in own]
 
     def close(self) -> None:
         """Take all patches back; what cannot be taken back becomes a plain call."""
