@@ -211,7 +211,7 @@ def test_other_names_with_rows_of_their_own(package: Any, spans: Spans, *, wante
     client().set_all()
     assert len(spans) == 2
     assert [status.state for status in installation.states.values()] == [
-        State.ACTIVE if wanted else State.ABSENT,
+        State.ACTIVE if wanted else State.DISABLED,
         State.ACTIVE,
     ]
     installation.close()

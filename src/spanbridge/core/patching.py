@@ -37,7 +37,7 @@ class Patch:
         target: `Class.method` or `function` within it. A method is patched only on the class that defines it, under
             all its names there (`set_multi = set_many`) that have no rows of their own. A function is also replaced
             wherever else a module holds it (re-exports, earlier from-imports).
-        advice: makes the replacement; answers the original where this `instrument()` call has no use for the row.
+        advice: makes the replacement.
     """
 
     module: str
