@@ -29,6 +29,7 @@ from spanbridge.exporters.datadog.tags import (
     Targets,
     as_text,
     jsonable,
+    normalised,
     plain,
     status,
     store,
@@ -58,6 +59,13 @@ _FIELDS = {  # field <- the attributes that set it, the strongest first
     "type": ("datadog.type", "span.type"),
 }
 _NOISE = ("telemetry.", "process.", "service.instance.id")
+# What the Agent names spans by also when it stands in the Resource.
+_INHERITED = names.CONSULTED | {
+    *("http.route", "url.template", "db.query.text", "db.statement", "rpc.service", "graphql.operation.name"),
+    *("messaging.destination", "messaging.destination.name", "operation.name", "resource.name", "span.type"),
+}
+# Who is called, the strongest first (DD_TRACE_PEER_SERVICE_DEFAULTS_ENABLED).
+_PEER_TAGS = ("db.name", "mongodb.db", "rpc.service", "out.host")
 _ERROR = StatusCode.ERROR
 
 
@@ -106,6 +114,8 @@ class Plan(NamedTuple):
     finish: Finish | None
     by_status: bool
     service: str | names.Rule
+    names_peer: bool
+    inherited: Attributes
     meta: Meta
     metas: dict[str, Meta]
     shared: ResourcePlans
@@ -117,6 +127,7 @@ class ResourcePlans(NamedTuple):
     resource: Resource
     service: str
     version: str
+    inherited: Attributes
     meta: Meta
     plans: dict[tuple[str, int], Plan]
 
@@ -154,11 +165,12 @@ class SpanMapper:
 
     def __init__(self, settings: Settings, *, native_links: bool = True, native_events: bool = False) -> None:
         self._settings = settings
-        self._native_links = native_links
-        self._native_events = native_events
+        self.native_links = native_links
+        self.native_events = native_events
         self._targets: dict[int, Targets] = {}
         self._resources: list[ResourcePlans] = []
         self._process: tuple[int, str] = (0, "")
+        self._like_otlp = settings.names == "otel"
 
     def service_of(self, span: ReadableSpan) -> str:
         """Answer the service that `map` gives to `span` as it is now."""
@@ -175,7 +187,9 @@ class SpanMapper:
         """
         name, span_kind, scope, code, start, end, context, parent, attributes, events, links, entity = _fields(span)
         plan = self._plan_for(entity, scope, span_kind)
-        row, targets, finish, by_status, service, _, metas, _ = plan
+        row, targets, finish, by_status, service, names_peer, inherited, _, metas, _ = plan
+        if inherited:
+            attributes = {**inherited, **attributes}
         if type(service) is not str or "service.name" in attributes or "datadog.service" in attributes:
             service = self._service(plan, name, attributes)
         meta = (metas.get(service) or self._meta(plan, service)).copy()
@@ -189,6 +203,8 @@ class SpanMapper:
                 finish(attributes, meta, metrics)
             except Exception as error:
                 report("completing tags", error)
+        if names_peer or "peer.service" in meta:
+            self._name_peer(meta, names_peer)
 
         failed = code is _ERROR
         if failed or by_status:
@@ -196,9 +212,9 @@ class SpanMapper:
             if by_status and (answered := status(attributes)):
                 failed = self._failed_by_status(answered, exception, row, failed=failed)
             if failed:
-                self._describe_error(span.status, exception, reserved, meta, qualify=row is not None)
-                if row is not None:  # error.stack has it
-                    events = [event for event in events if event is not exception]
+                code = status(attributes) if row is None else None
+                self._describe_error(span.status, exception, reserved, meta, code)
+                events = events if row is None else _without(events, exception)  # error.stack has it
 
         trace_id, span_id = (context[0], context[1]) if context else (0, 0)  # a tuple, whose properties are slower
         start = start or 0
@@ -217,13 +233,13 @@ class SpanMapper:
             "metrics": metrics,
         }
         if reserved:
-            _override(mapped, reserved)
+            self._override(mapped, reserved)
         if local_root:
             self._mark_local_root(trace_id, meta, metrics)
-        if events:
-            self._add_events(mapped, events)
-        if links:
-            self._add_links(mapped, links)
+        if events or links:
+            self._add_events_and_links(mapped, events, links)
+        if self._like_otlp:
+            _add_otlp_tags(meta, span, trace_id)
         return mapped
 
     def finish_chunk(self, spans: list[dict[str, Any]], trace: TraceState, *, partial: bool = False) -> None:
@@ -272,31 +288,36 @@ class SpanMapper:
         if not service or service.startswith("unknown_service"):
             service = settings.service
         meta = dict(settings.tags)
+        inherited = {key: value for key, value in attributes.items() if key in _INHERITED}
         for key, value in attributes.items():
             if key not in {"service.name", "service.version", *ENVIRONMENT_KEYS} and not key.startswith(_NOISE):
                 meta[key] = as_text(value)
         if env := text(attributes, *ENVIRONMENT_KEYS) or settings.env:
             meta["env"] = env
-        return ResourcePlans(resource, service, text(attributes, "service.version") or settings.version, meta, {})
+        version = text(attributes, "service.version") or settings.version
+        return ResourcePlans(resource, service, version, inherited, meta, {})
 
     def _make_plan(self, scope: InstrumentationScope | None, kind: SpanKind, shared: ResourcePlans) -> Plan:
         settings, application = self._settings, shared.service
         meta = {} if kind is SpanKind.INTERNAL else {"span.kind": kind.name.lower()}
-        found = names.row_for(scope.name, kind) if scope and settings.names == "classic" else None
+        peer = settings.peer_service and kind in {SpanKind.CLIENT, SpanKind.PRODUCER}
+        found = names.row_for(scope.name, kind, settings.schema) if scope and settings.names == "classic" else None
         if found is None:
             meta |= {"span.kind": kind.name.lower()}
             if scope:
                 meta |= {"otel.scope.name": scope.name, "otel.scope.version": scope.version or ""}
+                if self._like_otlp:
+                    meta |= {"otel.library.name": scope.name, "otel.library.version": scope.version or ""}
             meta = {key: as_text(value) for key, value in meta.items() if value}
             service = self._mapped(application or inferred_service())
-            return Plan(None, self._targets_of(OTLP), None, False, service, meta, {}, shared)
+            return Plan(None, self._targets_of(OTLP), None, False, service, peer, shared.inherited, meta, {}, shared)
         library, row = found
         if settings.obfuscate_404_resource and row.resource is names.route_or_path:
             row = replace(row, resource=names.route)
         meta["component"] = row.component or library
         by_status = "http.response.status_code" in row.tags
         own = self._integration_service(library, row, application)
-        return Plan(row, self._targets_of(row.tags), row.finish, by_status, own, meta, {}, shared)
+        return Plan(row, self._targets_of(row.tags), row.finish, by_status, own, peer, {}, meta, {}, shared)
 
     def _integration_service(self, library: str, row: names.Row, application: str) -> str | names.Rule:
         settings = self._settings
@@ -338,11 +359,51 @@ class SpanMapper:
                 meta["version"] = shared.version
         elif shared.service:
             meta["_dd.base_service"] = application
+            meta["_dd.svc_src"] = self._source(plan, service)
         if len(plan.metas) < _MOST_PLANS:
             plan.metas[service] = meta
         return meta
 
+    def _source(self, plan: Plan, service: str) -> str:
+        """Say where a service that is not the application's comes from: the integration, an option, by hand (`m`)."""
+        if service in self._settings.service_mapping.values():
+            return "opt.service_mapping"
+        if plan.service is names.called_host:
+            return "opt.split_by_domain"
+        default = plan.row.service if plan.row is not None else ""
+        own = service == default or (callable(default) and plan.service is default)
+        return plan.meta["component"] if own else "m"
+
     # --- per span ---
+
+    def _name_peer(self, meta: Meta, asked: bool) -> None:
+        """Say who was called, by the span's own word or, if asked, by what else is known."""
+        peer, source = meta.get("peer.service"), "peer.service"
+        if not peer and asked:
+            source = next((tag for tag in _PEER_TAGS if meta.get(tag)), "")
+            peer = meta.get(source)
+        if not peer:
+            return
+        meta["_dd.peer.service.source"] = source
+        meta["peer.service"] = self._settings.peer_service_mapping.get(peer, peer)
+        if meta["peer.service"] != peer:
+            meta["_dd.peer.service.remapped_from"] = peer
+
+    def _override(self, mapped: dict[str, Any], reserved: dict[str, Any]) -> None:
+        """Apply the attributes that steer the mapping (protocol B.1, B.2)."""
+        for field, keys in _FIELDS.items():
+            if (value := text(reserved, *keys)) and mapped[field] != "llm":  # a type that stays
+                mapped[field] = value[:LONGEST_RESOURCE]
+        if self._like_otlp and "operation.name" in reserved:
+            mapped["name"] = normalised(mapped["name"])
+        if "datadog.error" in reserved:
+            mapped["error"] = 0 if reserved["datadog.error"] in (False, 0, "0", "false") else 1
+        event = reserved.get("analytics.event")
+        if event is not None:
+            mapped["metrics"]["_dd1.sr.eausr"] = 0 if event in (False, 0, "0", "false") else 1
+        priority = reserved.get("sampling.priority")
+        if isinstance(priority, (int, float)) and not isinstance(priority, bool) and priority - priority == 0:
+            mapped["metrics"]["_sampling_priority_v1"] = int(priority)
 
     def _failed_by_status(self, code: int, exception: Event | None, row: names.Row | None, *, failed: bool) -> bool:
         """Apply ddtrace's rule: statuses that are configured as errors, or an exception (conventions-web-libs 1)."""
@@ -353,13 +414,16 @@ class SpanMapper:
         return failed
 
     def _describe_error(
-        self, status: Status, exception: Event | None, reserved: dict[str, Any], meta: Meta, *, qualify: bool
+        self, status: Status, exception: Event | None, reserved: dict[str, Any], meta: Meta, answered: int | None
     ) -> None:
+        """Fill `error.*` in; `answered` is the HTTP status of a span that is described as the Agent does it."""
         attributes: Attributes = (exception.attributes or {}) if exception else {}
         kind = text(attributes, "exception.type") or text(reserved, "error.type")
         if kind and not kind.isdecimal():  # status codes are `http.status_code`
-            meta.setdefault("error.type", qualified(kind) if qualify else kind)
+            meta.setdefault("error.type", kind if answered is not None else qualified(kind))
         message = text(attributes, "exception.message") or status.description
+        if not message and answered:
+            message = _status_line(answered)
         if message:
             message = as_text(message)
             meta.setdefault("error.message", message)
@@ -379,29 +443,31 @@ class SpanMapper:
         if self._settings.report_hostname:
             meta["_dd.hostname"] = self._settings.hostname or hostname()
 
-    def _add_links(self, mapped: dict[str, Any], links: Sequence[Link]) -> None:
+    def _add_events_and_links(self, mapped: dict[str, Any], events: Sequence[Event], links: Sequence[Link]) -> None:
+        if any(event.name == "exception" for event in events):
+            mapped["meta"]["_dd.span_events.has_exception"] = "true"
         try:
-            if self._native_links:
+            if events and self.native_events:
+                mapped["span_events"] = [_native_event(event) for event in events]
+            elif events:
+                mapped["meta"]["events"] = jsonable([_json_event(event) for event in events])
+        except Exception as error:
+            report("mapping span events", error)
+        try:
+            if links and self.native_links:
                 mapped["span_links"] = [_native_link(link) for link in links]
-            else:
+            elif links:
                 mapped["meta"]["_dd.span_links"] = jsonable([_json_link(link) for link in links])
         except Exception as error:
             report("mapping span links", error)
 
-    def _add_events(self, mapped: dict[str, Any], events: Sequence[Event]) -> None:
-        if any(event.name == "exception" for event in events):
-            mapped["meta"]["_dd.span_events.has_exception"] = "true"
-        try:
-            if self._native_events:
-                mapped["span_events"] = [_native_event(event) for event in events]
-            else:
-                mapped["meta"]["events"] = jsonable([_json_event(event) for event in events])
-        except Exception as error:
-            report("mapping span events", error)
-
 
 def _last_exception(events: Sequence[Event]) -> Event | None:
     return next((event for event in reversed(events) if event.name == "exception"), None)
+
+
+def _without(events: Sequence[Event], one: Event | None) -> Sequence[Event]:
+    return [event for event in events if event is not one]
 
 
 def _names(row: names.Row | None, kind: SpanKind, name: str, attributes: Attributes) -> names.Names:
@@ -446,19 +512,20 @@ def hostname() -> str:
     return platform.node()
 
 
-def _override(mapped: dict[str, Any], reserved: dict[str, Any]) -> None:
-    """Apply the attributes that steer the mapping (protocol B.1, B.2)."""
-    for field, keys in _FIELDS.items():
-        if value := text(reserved, *keys):
-            mapped[field] = value[:LONGEST_RESOURCE]
-    if "datadog.error" in reserved:
-        mapped["error"] = 0 if reserved["datadog.error"] in (False, 0, "0", "false") else 1
-    event = reserved.get("analytics.event")
-    if event is not None:
-        mapped["metrics"]["_dd1.sr.eausr"] = 0 if event in (False, 0, "0", "false") else 1
-    priority = reserved.get("sampling.priority")
-    if isinstance(priority, (int, float)) and not isinstance(priority, bool) and priority - priority == 0:
-        mapped["metrics"]["_sampling_priority_v1"] = int(priority)
+def _add_otlp_tags(meta: Meta, span: ReadableSpan, trace_id: int) -> None:
+    """Write what only the Agent's OTLP intake writes (protocol B.1)."""
+    meta["otel.trace_id"] = f"{trace_id:032x}"
+    meta["otel.status_code"] = span.status.status_code.name.capitalize()
+    if span.status.description:
+        meta["otel.status_description"] = as_text(span.status.description)
+    if span.context and span.context.trace_state:
+        meta["w3c.tracestate"] = span.context.trace_state.to_header()
+
+
+def _status_line(code: int) -> str:
+    from http import HTTPStatus
+
+    return f"{code} {HTTPStatus(code).phrase}" if code in HTTPStatus._value2member_map_ else str(code)
 
 
 def _texts(attributes: Mapping[str, Any] | None) -> dict[str, str]:

@@ -6,7 +6,8 @@ asyncio, gevent and futures have no row: they carry context and make no spans of
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass, field
+import re
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -222,6 +223,28 @@ def aws_operation(name: str, attributes: Attributes) -> str:
     return f"{service}.{operation}" if operation else service
 
 
+# messages and functions have operations of their own under schema v1
+_AWS_MESSAGES = {
+    ("sqs", "sendmessage"): "sqs.send",
+    ("sqs", "sendmessagebatch"): "sqs.send",
+    ("sqs", "receivemessage"): "sqs.receive",
+    ("sns", "publish"): "sns.send",
+    ("sns", "publishbatch"): "sns.send",
+    ("kinesis", "putrecord"): "kinesis.send",
+    ("kinesis", "putrecords"): "kinesis.send",
+    ("events", "putevents"): "events.send",
+    ("states", "startexecution"): "stepfunctions.send",
+    ("states", "startsyncexecution"): "stepfunctions.send",
+    ("lambda", "invoke"): "lambda.invoke",
+}
+
+
+def aws_request(name: str, attributes: Attributes) -> str:
+    """`aws.s3.request`, `aws.sqs.send` (schema v1)."""
+    call = _aws_call(attributes)
+    return f"aws.{_AWS_MESSAGES.get(call) or call[0] + '.request'}"
+
+
 def task_name(name: str, attributes: Attributes) -> str:
     """The name of the celery task."""
     return text(attributes, "celery.task_name") or name.rpartition("/")[2]
@@ -401,15 +424,47 @@ CLASSIC: dict[str, Row] = {
     "mako": _template(span_name, template_name),
 }
 
+_SERVERS = words(
+    "aiohttp_server, asgi, bottle, django, djangorestframework, falcon, flask, molten, pyramid, starlette, tornado,wsgi"
+)
+# What DD_TRACE_SPAN_ATTRIBUTE_SCHEMA=v1 calls otherwise; operations that are not here keep their names.
+V1: dict[str, str | Rule] = {
+    **dict.fromkeys(_SERVERS, "http.server.request"),
+    **dict.fromkeys(("aiohttp_client", "httplib", "requests"), "http.client.request"),
+    **dict.fromkeys(("aiopg", "psycopg", "psycopg2"), "postgresql.query"),
+    **dict.fromkeys(("mongoengine", "pymongo"), "mongodb.query"),
+    **dict.fromkeys(("pylibmc", "pymemcache"), "memcached.command"),
+    **dict.fromkeys(("aiobotocore", "boto", "botocore"), aws_request),
+    **dict.fromkeys(("grpc client", "grpc_client", "grpc_aio_client"), "grpc.client.request"),
+    **dict.fromkeys(("grpc server", "grpc_server", "grpc_aio_server"), "grpc.server.request"),
+    "flask_cache": "flask_cache.command",
+    "kombu producer": "kombu.send",
+    "kombu consumer": "kombu.process",
+}
 
-def row_for(scope: str, kind: SpanKind) -> tuple[str, Row] | None:
-    """Find the library and its row for a scope such as `spanbridge.instrumentors.flask`; None for other scopes."""
+
+def row_for(scope: str, kind: SpanKind, schema: str = "v0") -> tuple[str, Row] | None:
+    """Find the library and its row for a scope such as `spanbridge.instrumentors.flask`; None for other scopes.
+
+    Args:
+        scope: the instrumentation scope's name.
+        kind: the span's kind.
+        schema: `v0`, or `v1` for the names of DD_TRACE_SPAN_ATTRIBUTE_SCHEMA=v1.
+    """
     for prefix in SCOPES:
         if scope.startswith(prefix):
             library = scope.removeprefix(prefix).partition(".")[0]
-            row = CLASSIC.get(f"{library} {kind.name.lower()}") or CLASSIC.get(library)
-            return (library, row) if row else None
+            for key in (f"{library} {kind.name.lower()}", library):
+                if (row := CLASSIC.get(key)) is not None:
+                    return library, _in_v1(key, row) if schema == "v1" else row
+            return None
     return None
+
+
+def _in_v1(key: str, row: Row) -> Row:
+    operation = V1.get(key, row.operation)
+    part = fetch("postgresql") if operation == "postgresql.query" else row.part
+    return replace(row, operation=operation, part=part, service="")
 
 
 Names: TypeAlias = tuple[str, str, str, bool]
@@ -432,6 +487,7 @@ def classic_names(row: Row, name: str, attributes: Attributes) -> Names:
 
 _KINDS = {kind: kind.name.lower() for kind in SpanKind}
 _CLIENT, _SERVER, _INTERNAL = SpanKind.CLIENT, SpanKind.SERVER, SpanKind.INTERNAL
+_TYPES = {_SERVER: "web", _CLIENT: "http"}
 _SQL_SYSTEMS = words(
     "adabas, cache, clickhouse, cloudscape, cockroachdb, coldfusion, db2, derby, edb, filemaker, firebird, firstsql,"
     "h2, hanadb, hsqldb, informix, ingres, instantdb, interbase, mariadb, maxdb, mssql, mysql, netezza, oracle,"
@@ -443,10 +499,19 @@ _DATABASE_TYPES = (
     | {name: name for name in ("cassandra", "redis", "memcached", "mongodb", "elasticsearch", "opensearch")}
     | {"valkey": "redis"}
 )
-
+_OBFUSCATED = frozenset(_DATABASE_TYPES.values())
+# How a statement in SQL begins, after comments and brackets; anything else is left to the store's own type.
+_SQL_STATEMENT = re.compile(
+    r"(?:[\s(;]|--[^\n]*\n|/\*[^*]*\*+(?:[^/*][^*]*\*+)*/)*"
+    r"(?:ALTER|BEGIN|CALL|COPY|CREATE|DECLARE|DELETE|DESCRIBE|DROP|EXEC|EXECUTE|EXPLAIN|FROM|GRANT|INSERT|LOAD|MERGE|"
+    r"REPLACE|REVOKE|SELECT|SET|SHOW|TRUNCATE|UNLOAD|UPDATE|UPSERT|USE|VALUES|WITH)\b",
+    re.IGNORECASE,
+)
+_OTLP_STATEMENT = ("db.statement", "db.query.text")
+_MESSAGING_OPERATION = ("messaging.operation", "messaging.operation.type", "messaging.operation.name")
 
 # Keys without which a span is named by its kind alone, which saves the questions below.
-_CONSULTED = frozenset(
+CONSULTED = frozenset(
     {
         *(*_METHOD, *_SYSTEM),
         *("messaging.system", "messaging.operation", "rpc.system", "rpc.system.name", "rpc.method"),
@@ -458,10 +523,10 @@ _CONSULTED = frozenset(
 def agent_names(kind: SpanKind, name: str, attributes: Attributes) -> Names:
     """Name a span as the Agent names what it receives by OTLP; clients, producers and consumers are measured."""
     measured = kind is not _INTERNAL and kind is not _SERVER
-    if _CONSULTED.isdisjoint(attributes):
+    if CONSULTED.isdisjoint(attributes):
         word = _KINDS[kind]
         operation = f"{word}.request" if kind is _SERVER or kind is _CLIENT else word
-        return operation, name, agent_type(kind, attributes), measured
+        return operation, name, "llm" if _of_a_model(attributes) else _TYPES.get(kind, "custom"), measured
     resource = agent_resource(kind, name, attributes)
     return agent_operation(kind, attributes), resource, agent_type(kind, attributes), measured
 
@@ -474,7 +539,7 @@ def agent_operation(kind: SpanKind, attributes: Attributes) -> str:
     if client and (system := text(attributes, *_SYSTEM)):
         return f"{normalised(system)}.query"
     if kind is not _INTERNAL and (system := text(attributes, "messaging.system")):
-        operation = text(attributes, "messaging.operation", "messaging.operation.type", "messaging.operation.name")
+        operation = text(attributes, *_MESSAGING_OPERATION)
         if operation:
             return f"{normalised(system)}.{normalised(operation)}"
     if (client or server) and (system := text(attributes, "rpc.system", "rpc.system.name")):
@@ -500,24 +565,29 @@ def agent_resource(kind: SpanKind, name: str, attributes: Attributes) -> str:
         template = "url.template" if kind is _CLIENT else "http.route" if kind is _SERVER else ""
         return " ".join(filter(None, (method, text(attributes, template))))
     for first, second in (
-        (("messaging.operation",), ("messaging.destination", "messaging.destination.name")),
+        (_MESSAGING_OPERATION, ("messaging.destination", "messaging.destination.name")),
         (("rpc.method",), ("rpc.service",)),
         (("graphql.operation.type",), ("graphql.operation.name",)),
     ):
         if head := text(attributes, *first):
             return " ".join(filter(None, (head, text(attributes, *second))))
     if text(attributes, *_SYSTEM):
-        return text(attributes, *_STATEMENT) or name
+        return text(attributes, *_OTLP_STATEMENT) or name
     return name
 
 
 def agent_type(kind: SpanKind, attributes: Attributes) -> str:
-    """Answer the span type, which decides what the Agent obfuscates."""
-    if "\ngen_ai." in "\n" + "\n".join(attributes):
+    """Answer the span type, which decides what the Agent obfuscates: a statement in SQL is `sql`, whoever takes it."""
+    if _of_a_model(attributes):
         return "llm"
-    if kind is _SERVER:
-        return "web"
-    if kind is _CLIENT:
-        system = text(attributes, *_SYSTEM)
-        return _DATABASE_TYPES.get(system, "db") if system else "http"
-    return "custom"
+    found = _TYPES.get(kind, "custom")
+    if system := text(attributes, *_SYSTEM).lower():
+        if kind is _CLIENT:
+            found = _DATABASE_TYPES.get(system, "db")
+        if found not in _OBFUSCATED and _SQL_STATEMENT.match(text(attributes, *_OTLP_STATEMENT)):
+            return "sql"
+    return found
+
+
+def _of_a_model(attributes: Attributes) -> bool:
+    return "\ngen_ai." in "\n" + "\n".join(attributes)

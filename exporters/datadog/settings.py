@@ -240,10 +240,13 @@ class Settings:
 
     # How spans are named. `classic` is ddtrace's way, `otel` the Agent's for OTLP.
     names: str = _is("classic", _choice("classic", "otel"), "SPANBRIDGE_DATADOG_NAMES")
+    schema: str = _is("v0", _choice("v0", "v1"), "DD_TRACE_SPAN_ATTRIBUTE_SCHEMA")
     service_mapping: Mapping[str, str] = _is({}, pairs, "DD_SERVICE_MAPPING")
     integration_services: Mapping[str, str] = field(default_factory=dict)
     remove_integration_services: bool = _is(False, boolean, "DD_TRACE_REMOVE_INTEGRATION_SERVICE_NAMES_ENABLED")
     split_by_domain: frozenset[str] = frozenset()
+    peer_service: bool = _is(False, boolean, "DD_TRACE_PEER_SERVICE_DEFAULTS_ENABLED")
+    peer_service_mapping: Mapping[str, str] = _is({}, pairs, "DD_TRACE_PEER_SERVICE_MAPPING")
     obfuscate_404_resource: bool = _is(False, boolean, "DD_ASGI_OBFUSCATE_404_RESOURCE")
     error_statuses: frozenset[int] = _is(frozenset(range(500, 600)), _statuses, "DD_TRACE_HTTP_SERVER_ERROR_STATUSES")
     client_ip: bool = _is(False, boolean, "DD_TRACE_CLIENT_IP_ENABLED")
@@ -287,6 +290,7 @@ class Settings:
         ):
             read[name] = _stronger(name, said, read[name] or tags.pop(name, ""))
             tags.pop(name, None)
+        read["peer_service"] = read["peer_service"] or read["schema"] == "v1"
         read["git_metadata"] = _git_metadata(tags)
         read["tags"] = tags | otel
         read["agent_url"] = agent_url()
@@ -297,14 +301,33 @@ class Settings:
 
 
 def _git_metadata(tags: dict[str, str]) -> dict[str, str]:
-    """Take repository and commit from their variables, else out of `tags`, without credentials (protocol F)."""
+    """Take repository and commit from their variables, `tags`, or DD_MAIN_PACKAGE; without credentials (protocol F)."""
     url = _read(str.strip, tags.pop("git.repository_url", ""), "DD_GIT_REPOSITORY_URL")
     commit = _read(str.strip, tags.pop("git.commit.sha", ""), "DD_GIT_COMMIT_SHA")
     if not _read(boolean, True, "DD_TRACE_GIT_METADATA_ENABLED"):
         return {}
+    if not (url and commit) and (package := _read(str.strip, "", "DD_MAIN_PACKAGE")):
+        packaged_url, packaged_commit = _source_code_link(package)
+        url, commit = url or packaged_url, commit or packaged_commit
     url = re.sub(r"(?<=://)[^/]*@", "", url)
     found = {"_dd.git.repository_url": url, "_dd.git.commit.sha": commit}
     return {tag: value for tag, value in found.items() if value}
+
+
+def _source_code_link(package: str) -> tuple[str, str]:
+    """Find `Project-URL: source_code_link, URL#commit` in the metadata of a distribution."""
+    from importlib.metadata import PackageNotFoundError, metadata
+
+    try:
+        links = metadata(package).get_all("Project-URL") or []
+    except (PackageNotFoundError, ValueError):
+        return "", ""
+    for link in links:
+        label, _, address = link.partition(",")
+        url, hash_sign, commit = address.strip().partition("#")
+        if label.strip() == "source_code_link" and hash_sign:
+            return url, commit.partition("&")[0]
+    return "", ""
 
 
 def resource_attributes(settings: Settings) -> dict[str, str]:

@@ -404,7 +404,7 @@ def quantised(path: str) -> str:
     return re.sub(r"\d{2,}", "?", re.sub(r"/\d+(?=/|$)", "/?", path))
 
 
-_NOT_IN_TAG = re.compile(r"[^a-z0-9:./\-]+")
+_NOT_IN_TAG = re.compile(r"(?:[^\w:./\-]|_)+")
 
 
 @lru_cache(1000)

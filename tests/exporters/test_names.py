@@ -238,7 +238,7 @@ OTLP: list[tuple[SpanKind, dict[str, str], tuple[str, str, str]]] = [
     (CLIENT, {"http.request.method": "_OTHER", "http.route": "/a"}, ("http.client.request", "HTTP", "http")),
     (INTERNAL, {"http.request.method": "GET"}, ("internal", "GET", "custom")),
     (CLIENT, {"db.system.name": "postgresql", "db.query.text": "SELECT 1"}, ("postgresql.query", "SELECT 1", "sql")),
-    (CLIENT, {"db.system": "Redis", "db.statement": "GET k"}, ("redis.query", "GET k", "db")),
+    (CLIENT, {"db.system": "Redis", "db.statement": "GET k"}, ("redis.query", "GET k", "redis")),
     (CLIENT, {"db.system": "redis"}, ("redis.query", "name", "redis")),
     (CLIENT, {"db.system.name": "microsoft.sql_server"}, ("microsoft.sql_server.query", "name", "sql")),
     (CLIENT, {"db.system.name": "dynamodb"}, ("dynamodb.query", "name", "db")),
@@ -247,7 +247,12 @@ OTLP: list[tuple[SpanKind, dict[str, str], tuple[str, str, str]]] = [
         PRODUCER, {"messaging.system": "kafka", "messaging.operation": "publish", "messaging.destination.name": "q"},
         ("kafka.publish", "publish q", "custom"),
     ),
-    (CONSUMER, {"messaging.system": "kafka", "messaging.operation.type": "get"}, ("kafka.get", "name", "custom")),
+    (CONSUMER, {"messaging.system": "kafka", "messaging.operation.type": "get"}, ("kafka.get", "get", "custom")),
+    (
+        CLIENT, {"db.system": "mysql", "db.statement": "SELECT 1", "db.query.text": "SELECT 2"},
+        ("mysql.query", "SELECT 1", "sql"),
+    ),
+    (CLIENT, {"db.system": "Öl & Gas "}, ("öl_gas.query", "name", "db")),
     (CONSUMER, {"messaging.system": "kafka"}, ("consumer", "name", "custom")),
     (
         CLIENT, {"rpc.system": "aws-api", "rpc.service": "S3", "rpc.method": "Get"},
@@ -283,6 +288,56 @@ def test_other_scopes_are_named_as_the_agent_names_otlp(
     assert ("_dd.measured" in span["metrics"]) == (kind in {CLIENT, PRODUCER, CONSUMER})
     assert span["meta"]["span.kind"] == kind.name.lower()
     assert span["meta"]["otel.scope.name"] == "my.scope"
+
+
+@pytest.mark.parametrize("kind", list(SpanKind))
+@pytest.mark.parametrize("system", ["trino", "snowflake", "postgresql", "gcp.spanner", "hive", "couchbase", "_OTHER"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM users WHERE ssn = '123'", "  insert into t values ('x')", "/* a * b */ -- c\n(with x as ...)",
+        "exec p 'x'", "; \t UPDATE t SET a = 'x'",
+    ],
+)  # fmt: skip
+def test_no_sql_escapes_the_agents_obfuscation(kind: SpanKind, system: str, statement: str) -> None:
+    for attributes in (
+        {"db.system.name": system, "db.query.text": statement}, {"db.system": system, "db.statement": statement},
+    ):  # fmt: skip
+        assert mapped("any", kind, "name", attributes)["type"] == "sql"
+
+
+@pytest.mark.parametrize(
+    "statement", ["MATCH (n) RETURN n", '{"find": "users"}', "selection", "/*" * 5000, "--" * 5000, "(" * 5000, ""]
+)
+def test_what_is_not_sql(statement: str) -> None:
+    assert mapped("any", CLIENT, "name", {"db.system": "neo4j", "db.statement": statement})["type"] == "db"
+
+
+V1 = [
+    ("flask", SERVER, {"http.request.method": "GET", "http.route": "/a"}, ("http.server.request", "GET /a", "web")),
+    ("requests", CLIENT, {"http.request.method": "GET", "url.full": "http://h/a"},
+     ("http.client.request", "GET /a", "http")),
+    ("psycopg2", CLIENT, {"db.query.text": "SELECT 1"}, ("postgresql.query", "SELECT 1", "sql")),
+    ("psycopg2", CLIENT, {"db.query.text": "SELECT 1", "db.operation.name": "fetchone"},
+     ("postgresql.query.fetchone", "SELECT 1", "sql")),
+    ("sqlite3", CLIENT, {"db.query.text": "SELECT 1"}, ("sqlite.query", "SELECT 1", "sql")),
+    ("redis", CLIENT, {"db.query.text": "GET k"}, ("redis.command", "GET", "redis")),
+    ("pymongo", CLIENT, {"db.operation.name": "find"}, ("mongodb.query", "find", "mongodb")),
+    ("botocore", CLIENT, {"rpc.service": "S3", "rpc.method": "GetObject"},
+     ("aws.s3.request", "s3.getobject", "http")),
+    ("botocore", CLIENT, {"rpc.service": "SQS", "rpc.method": "SendMessage"},
+     ("aws.sqs.send", "sqs.sendmessage", "http")),
+    ("grpc", SERVER, {"rpc.method": "p.G/H"}, ("grpc.server.request", "/p.G/H", "grpc")),
+    ("kombu", PRODUCER, {"messaging.destination.name": "q"}, ("kombu.send", "q", "worker")),
+    ("celery", CONSUMER, {"celery.task_name": "t"}, ("celery.run", "t", "worker")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("library", "kind", "attributes", "expected"), V1)
+def test_schema_v1(library: str, kind: SpanKind, attributes: dict[str, str], expected: tuple[str, str, str]) -> None:
+    settings = Settings(service="shop", schema="v1")
+    span = mapped(f"{names.SCOPES[0]}{library}", kind, "name", attributes, settings)
+    assert (span["service"], span["name"], span["resource"], span["type"]) == ("shop", *expected)
 
 
 def test_scheme_otel_holds_for_known_libraries_too() -> None:

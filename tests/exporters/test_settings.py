@@ -226,6 +226,28 @@ def test_git_metadata_without_credentials(monkeypatch: pytest.MonkeyPatch) -> No
     assert read(monkeypatch, DD_TRACE_GIT_METADATA_ENABLED="false").git_metadata == {}
 
 
+def test_git_metadata_of_the_main_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    information = tmp_path / "shop-1.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: shop\nVersion: 1\nProject-URL: Home, https://h\n"
+        "Project-URL: source_code_link, https://u:p@git/shop#abc&x=y\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("DD_MAIN_PACKAGE", "shop")
+    found = {"_dd.git.repository_url": "https://git/shop", "_dd.git.commit.sha": "abc"}
+    assert Settings.from_environment().git_metadata == found
+    monkeypatch.setenv("DD_GIT_COMMIT_SHA", "def")
+    assert Settings.from_environment().git_metadata == found | {"_dd.git.commit.sha": "def"}
+    monkeypatch.setenv("DD_MAIN_PACKAGE", "no such package")
+    assert Settings.from_environment().git_metadata == {"_dd.git.commit.sha": "def"}
+
+
+def test_schema_v1_names_peers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DD_TRACE_SPAN_ATTRIBUTE_SCHEMA", "v1")
+    assert Settings.from_environment().peer_service
+
+
 def test_services_of_integrations(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = read(
         monkeypatch, DD_REDIS_SERVICE="cache", DD_REDIS_SERVICE_NAME="old", DATADOG_FLASK_SERVICE_NAME="web",
