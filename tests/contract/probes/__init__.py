@@ -21,6 +21,9 @@ class Probe(ABC):
     outlives = True
     """Whether an object made before `instrument()` is traced."""
 
+    makes_spans = True
+    """False for what carries the context and makes no spans by default."""
+
     @abstractmethod
     def open(self, server: Server | None) -> Any:
         """Make the object that the application works with: app, client, connection."""
