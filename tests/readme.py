@@ -45,7 +45,8 @@ def versions(tables: dict[str, Any], entry: str) -> dict[str, Any]:
     """Find the table that says which versions an entry point is tested with: its own, or its integration's."""
     if entry in tables and "entries" not in tables[entry]:
         return tables[entry]
-    return next(table for name, table in tables.items() if "newest" in table and entry in _entries(tables, name))
+    naming = [table for name, table in tables.items() if entry in _entries(tables, name)]
+    return next((table for table in naming if "newest" in table), naming[0])
 
 
 def _ready(registry: dict[str, Any], tables: dict[str, Any], entries: list[str]) -> list[str]:

@@ -215,9 +215,10 @@ def test_ten_thousand_pieces_of_work(spans: Spans) -> None:
 
 
 def there(_: Any = None) -> tuple[int, int, bool, object, bool]:
-    """What another process knows: the span, its trace, whether it is of another process, baggage; is it another one."""
+    """What another process knows: the span, its trace, whether that is remote, baggage, whether it may trace."""
     current = trace.get_current_span().get_span_context()
-    return current.span_id, current.trace_id, current.is_remote, baggage.get_baggage("user"), is_instrumentation_enabled()
+    enabled = is_instrumentation_enabled()
+    return current.span_id, current.trace_id, current.is_remote, baggage.get_baggage("user"), enabled
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -253,13 +254,14 @@ def test_multiprocessing_pools(method: str, spans: Spans) -> None:
 
 
 def test_what_cannot_be_pickled_fails_as_before(spans: Spans) -> None:
+    def failure() -> tuple[type, str]:
+        with ProcessPoolExecutor(1) as executor, pytest.raises(Exception) as raised:
+            executor.submit(lambda: None).result()
+        return raised.type, str(raised.value).partition(" at ")[0]
+
+    ours = failure()
     FuturesInstrumentor().uninstrument()
-    with ProcessPoolExecutor(1) as executor:
-        plain = pytest.raises(Exception, executor.submit(lambda: None).result)
-    FuturesInstrumentor().instrument()
-    with ProcessPoolExecutor(1) as executor:
-        ours = pytest.raises(Exception, executor.submit(lambda: None).result)
-    assert (ours.type, str(ours.value).partition(" at ")[0]) == (plain.type, str(plain.value).partition(" at ")[0])
+    assert ours == failure()
 
 
 def test_without_a_provider_nothing_is_wrapped(monkeypatch: pytest.MonkeyPatch, executor: ThreadPoolExecutor) -> None:

@@ -9,7 +9,6 @@ class Threading(Probe):
     makes_spans = False
 
     def open(self, server: Any) -> Any:
-        import concurrent.futures.thread
         import threading
 
         class Caught(threading.Thread):
