@@ -35,7 +35,7 @@ def _carrier_of(pool: type) -> Carrier | None:
     return Carried if threads else Shipped
 
 
-def _by_pool(pool: object) -> Carrier | None:
+def _by_pool(pool: Any) -> Carrier | None:
     return _carrier_of(type(pool))
 
 
