@@ -36,7 +36,8 @@ def _carrier_of(pool: type) -> Carrier | None:
 
 
 def _by_pool(pool: Any) -> Carrier | None:
-    return _carrier_of(type(pool))
+    cls: Any = type(pool)
+    return _carrier_of(cls)
 
 
 def _starting(wrapped: Wrapped, setup: Setup) -> Wrapped:
