@@ -166,6 +166,20 @@ def test_missing_and_inherited_attributes_are_absent(package: Any, spans: Spans)
     installation.close()
 
 
+def test_a_method_inherited_from_a_class_in_c(package: Any, spans: Spans) -> None:
+    package({"toyc": "class Items(list): pass\nclass More(Items): pass"})
+    import toyc
+
+    installation = install("Items.copy", "More.clear", "Items.__repr__", "Items.gone", module="toyc")
+    assert states(installation) == [State.ACTIVE, State.ACTIVE, State.ACTIVE, State.ABSENT]
+    assert toyc.More([1]).copy() == [1]
+    assert len(spans) == 1
+    installation.close()
+    assert not {"copy", "clear", "__repr__"} & vars(toyc.Items).keys() | vars(toyc.More).keys() & {"clear"}
+    assert toyc.Items([1]).copy() == [1]
+    assert len(spans) == 1
+
+
 def test_a_second_name_of_what_is_patched(package: Any, spans: Spans) -> None:
     import toylib
 

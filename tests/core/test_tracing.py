@@ -28,7 +28,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from spanbridge.core.tracing import DATABASE, HTTP, RPC, Operation, observed, opener, traced
+from spanbridge.core.tracing import DATABASE, HTTP, RPC, Operation, observed, opener, traced, traced_failures
 from spanbridge.testing import Spans
 from tests.core.toys import describe, operation, setup
 
@@ -369,6 +369,46 @@ def test_concurrent_future_is_a_plain_result(spans: Spans) -> None:
     assert len(spans) == 1
 
 
+# Failures alone.
+
+
+@pytest.mark.parametrize("flavour", ["plain", "coroutine"])
+def test_only_failures_make_spans(flavour: str, spans: Spans, caplog: pytest.LogCaptureFixture) -> None:
+    error: BaseException | None = None
+
+    def function() -> str:
+        assert current_name() is None
+        if error is not None:
+            raise error
+        return "fine"
+
+    async def function_async() -> str:
+        return function()
+
+    function_to_call = function if flavour == "plain" else function_async
+    call = traced_failures(function_to_call, setup(), operation())
+    assert inspect.iscoroutinefunction(call) is inspect.iscoroutinefunction(function_to_call)
+
+    def outcome() -> Any:
+        return call() if flavour == "plain" else asyncio.run(call())
+
+    assert outcome() == "fine"
+    assert len(spans) == 0
+    error = BoomError()
+    with pytest.raises(BoomError) as raised:
+        outcome()
+    assert raised.value is error
+    [span] = spans
+    assert span["status"] == "ERROR"
+    error = SystemExit()
+    with pytest.raises(SystemExit):
+        outcome()
+    with suppress_instrumentation(), pytest.raises(SystemExit):
+        outcome()
+    assert len(spans) == 1
+    assert caplog.messages == []
+
+
 # Generators.
 
 
@@ -434,7 +474,7 @@ def test_generator_that_raises(spans: Spans, caplog: pytest.LogCaptureFixture) -
 
 def test_generator_that_nobody_starts_ends_its_span(spans: Spans) -> None:
     def function() -> Iterator[int]:
-        yield 1
+        return (number for number in range(1))
 
     wrapped(function)()
     gc.collect()
@@ -454,7 +494,32 @@ def test_generators_may_interleave(spans: Spans) -> None:
         assert current_name() == "outer"
     list(first)
     list(second)
-    assert {span["parent"] for span in spans} == {None}
+    assert {span["parent"] for span in spans} == {"outer", None}  # a generator begins with its first step
+
+
+def test_generator_of_a_plain_function_begins_with_the_call(spans: Spans) -> None:
+    def function() -> Iterator[str | None]:
+        return (current_name() for _ in range(2))
+
+    generator = wrapped(function)()
+    with trace.get_tracer("application").start_as_current_span("outer"):
+        assert list(generator) == ["toy", "toy"]
+    assert [(span["name"], span["parent"]) for span in spans] == [("toy", None), ("outer", None)]
+
+
+def test_generator_functions_stay_generator_functions(spans: Spans) -> None:
+    def function() -> Iterator[int]:
+        yield 1
+
+    async def function_async() -> AsyncIterator[int]:
+        yield 1
+
+    assert inspect.isgeneratorfunction(wrapped(function))
+    assert inspect.isasyncgenfunction(wrapped(function_async))
+    with suppress_instrumentation():
+        assert list(wrapped(function)()) == [1]
+        assert asyncio.run(anext(wrapped(function_async)())) == 1
+    assert len(spans) == 0
 
 
 def test_generator_goes_from_one_thread_to_another(spans: Spans, caplog: pytest.LogCaptureFixture) -> None:

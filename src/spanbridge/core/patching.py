@@ -35,8 +35,9 @@ class Patch:
     Args:
         module: the module whose import it waits for; never imported by us.
         target: `Class.method` or `function` within it. A method is patched only on the class that defines it, under
-            all its names there (`set_multi = set_many`) that have no rows of their own. A function is also replaced
-            wherever else a module holds it (re-exports, earlier from-imports).
+            all its names there (`set_multi = set_many`) that have no rows of their own; one that a class in C defines,
+            on the class named. A function is also replaced wherever else a module holds it (re-exports, earlier
+            from-imports).
         advice: makes the replacement.
     """
 
@@ -98,9 +99,13 @@ class Library:
         return f"{requirement} is required, {found} is installed"
 
 
+# A class in C cannot be changed: a method that it defines is put in front of it, and taken out again.
+_INHERITED = object()
+
+
 @dataclass(eq=False)
 class Applied:
-    """One replacement in place."""
+    """One replacement in place; `original` is `_INHERITED` where the holder itself had nothing."""
 
     holder: Any
     name: str
@@ -110,7 +115,10 @@ class Applied:
     def undo(self) -> None:
         """Put the identical original back, except where somebody has since put another object."""
         if vars(self.holder).get(self.name) is self.replacement:
-            setattr(self.holder, self.name, self.original)
+            if self.original is _INHERITED:
+                delattr(self.holder, self.name)
+            else:
+                setattr(self.holder, self.name, self.original)
         if isinstance(self.holder, ModuleType):
             _rebind(self.replacement, self.original)
 
@@ -168,7 +176,8 @@ class Installation:
             holder: Any = module
             for step in path:
                 holder = getattr(holder, step)
-            original = vars(holder)[name]
+            before = vars(holder).get(name, _INHERITED)
+            original = _defined_in_c(holder, name) if before is _INHERITED else before
         except (AttributeError, KeyError):
             return PatchStatus(str(patch), State.ABSENT, "the library has no such attribute, or inherits it")
         if any(applied.replacement is original for applied in self._applied):
@@ -179,9 +188,10 @@ class Installation:
                 return PatchStatus(str(patch), State.DISABLED, "an option switches it off")
             if isinstance(original, BuiltinFunctionType):
                 replacement = _Unbound(replacement)
-            for key in [name] if holder is module else self._names(patch, holder, original):
+            names = [name] if holder is module or before is _INHERITED else self._names(patch, holder, original)
+            for key in names:
                 setattr(holder, key, replacement)
-                self._applied.append(Applied(holder, key, original, replacement))
+                self._applied.append(Applied(holder, key, before, replacement))
         except Exception as error:
             report(f"{self.setup.integration}: patching {patch}", error)
             return PatchStatus(str(patch), State.FAILED, f"{type(error).__name__}: {error}")
@@ -209,6 +219,21 @@ class Installation:
                 applied.undo()
             except Exception as error:
                 report(f"{self.setup.integration}: restoring {applied.name}", error)
+
+
+def _defined_in_c(holder: Any, name: str) -> Any:
+    """Answer the method that a class inherits directly from one in C.
+
+    Raises:
+        KeyError: for any other.
+    """
+    owner = next((base for base in getattr(holder, "__mro__", ()) if name in vars(base)), object)
+    if owner is object or not owner.__flags__ & _IMMUTABLE:
+        raise KeyError(name)
+    return vars(owner)[name]
+
+
+_IMMUTABLE = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE
 
 
 class _Unbound(staticmethod):  # type: ignore[type-arg]

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
-from inspect import iscoroutinefunction, signature
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
+from time import time_ns
 from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 Wrapped = Callable[..., Any]
+Begin = Callable[..., "Scope[Any] | None"]
 Attributes = Mapping[str, "AttributeValue"]
 
 # Layers, as bits: within an open span, a call of a covered layer makes no span of its own (the outermost layer wins).
@@ -242,10 +244,10 @@ class Scope(Generic[R]):
         kind = type(result)
         if kind is GeneratorType:
             self.leave()
-            return _steps(self, result)
+            return _steps(lambda *_: self, lambda *_, **__: result)()
         if kind is AsyncGeneratorType:
             self.leave()
-            return _async_steps(self, result)
+            return _async_steps(lambda *_: self, lambda *_, **__: result)()
         if kind.__name__ == "coroutine":  # CoroutineType, or Cython's
             self.leave()
             return _awaited(self, result)
@@ -284,54 +286,80 @@ async def _awaited(scope: Scope[Any], awaitable: Any) -> Any:
     return scope.finish(result)
 
 
-def _steps(scope: Scope[Any], generator: Any) -> Any:
-    sent, step = None, generator.send
-    try:
-        while True:
-            token = attach(scope.context)
-            try:
-                item = step(sent)
-            except StopIteration as stop:
-                return stop.value
-            except BaseException as error:
-                scope.fail(error)
-                raise
-            finally:
-                detach(token)
-            try:
-                sent, step = (yield item), generator.send
-            except GeneratorExit:
-                generator.close()
-                raise
-            except BaseException as error:
-                sent, step = error, generator.throw
-    finally:
-        scope.end()
+def _steps(begin: Begin, wrapped: Wrapped) -> Wrapped:
+    """Return a generator function that runs the one that `wrapped` makes, in a span from its first step to its last."""
+
+    def steps(*args: Any, **kwargs: Any) -> Any:
+        scope = begin(args, kwargs)
+        if scope is None:
+            return (yield from wrapped(*args, **kwargs))
+        scope.leave()
+        generator = wrapped(*scope.args, **scope.kwargs)
+        sent, step = None, generator.send
+        try:
+            while True:
+                token = attach(scope.context)
+                try:
+                    item = step(sent)
+                except StopIteration as stop:
+                    scope.complete(stop.value)
+                    return stop.value
+                except BaseException as error:
+                    scope.fail(error)
+                    raise
+                finally:
+                    detach(token)
+                try:
+                    sent, step = (yield item), generator.send
+                except GeneratorExit:
+                    generator.close()
+                    raise
+                except BaseException as error:
+                    sent, step = error, generator.throw
+        finally:
+            scope.end()
+
+    return steps
 
 
-async def _async_steps(scope: Scope[Any], generator: Any) -> Any:
-    sent, step = None, generator.asend
-    try:
-        while True:
-            token = attach(scope.context)
-            try:
-                item = await step(sent)
-            except StopAsyncIteration:
-                return
-            except BaseException as error:
-                scope.fail(error)
-                raise
-            finally:
-                detach(token)
-            try:
-                sent, step = (yield item), generator.asend
-            except GeneratorExit:
-                await generator.aclose()
-                raise
-            except BaseException as error:
-                sent, step = error, generator.athrow
-    finally:
-        scope.end()
+def _async_steps(begin: Begin, wrapped: Wrapped) -> Wrapped:
+    """Return what `_steps` does, for asynchronous generators."""
+
+    async def steps(*args: Any, **kwargs: Any) -> Any:
+        scope = begin(args, kwargs)
+        if scope is not None:
+            scope.leave()
+            args, kwargs = scope.args, scope.kwargs
+        generator = wrapped(*args, **kwargs)
+        sent, step = None, generator.asend
+        try:
+            while True:
+                token = None if scope is None else attach(scope.context)
+                try:
+                    item = await step(sent)
+                except StopAsyncIteration:
+                    if scope is not None:
+                        scope.complete(None)
+                    return
+                except BaseException as error:
+                    if scope is not None:
+                        scope.fail(error)
+                    raise
+                finally:
+                    if token is not None:
+                        detach(token)
+                try:
+                    sent, step = (yield item), generator.asend
+                except GeneratorExit:
+                    await generator.aclose()
+                    raise
+                except BaseException as error:
+                    sent, step = error, generator.athrow
+        finally:
+            if scope is not None:
+                scope.end()
+
+    return steps
 
 
 def opener(
@@ -355,7 +383,7 @@ def opener(
     if layer & HTTP or operation.kind is SpanKind.SERVER:
         suppressing += (_SUPPRESS_HTTP_INSTRUMENTATION_KEY,)
 
-    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scope[R] | None:
+    def begin(args: tuple[Any, ...], kwargs: dict[str, Any], start: int | None = None) -> Scope[R] | None:
         tracer = source.tracer
         if tracer is None and (tracer := source.resolve()) is None:
             return None
@@ -379,7 +407,10 @@ def opener(
             # Beneath a span that is not sampled nothing is, unless the sampler says otherwise: no attribute yet.
             unsampled = not parent.is_recording() and _is_local(parent)
             attributes: Any = None if unsampled else attributes_of(record)
-            span = tracer.start_span(name_of(record), context, span_kind, attributes)
+            if start is None:
+                span = tracer.start_span(name_of(record), context, span_kind, attributes)
+            else:
+                span = tracer.start_span(name_of(record), context, span_kind, attributes, start_time=start)
             inside = set_span_in_context(span, context)
             if outer is not None or covers:
                 inside = set_value(_COVERED, (covers, span), inside)
@@ -429,8 +460,13 @@ def _is_local(span: Span) -> bool:
 
 
 def traced(wrapped: Wrapped, setup: Setup, operation: Operation[Any]) -> Wrapped:
-    """Return a replacement of `wrapped` that makes one span per call; of the same flavour (plain or `async def`)."""
+    """Return a replacement of `wrapped` that makes one span per call; of the same flavour (`async def`, generator)."""
     begin = opener(setup, operation, _site(setup, wrapped), wrapped)
+
+    if isgeneratorfunction(wrapped):
+        return wraps(wrapped)(_steps(begin, wrapped))
+    if isasyncgenfunction(wrapped):
+        return wraps(wrapped)(_async_steps(begin, wrapped))
 
     if iscoroutinefunction(wrapped):
 
@@ -459,6 +495,41 @@ def traced(wrapped: Wrapped, setup: Setup, operation: Operation[Any]) -> Wrapped
             scope.fail(error)
             raise
         return scope.carry_on(result)
+
+    return call
+
+
+def traced_failures(wrapped: Wrapped, setup: Setup, operation: Operation[Any]) -> Wrapped:
+    """Return a replacement of `wrapped` that makes a span, after the fact, for a call that fails, and else none."""
+    begin = opener(setup, operation, _site(setup, wrapped), wrapped)
+
+    def tell(args: tuple[Any, ...], kwargs: dict[str, Any], start: int, error: BaseException) -> None:
+        # Cancellation and interpreter exits are no failures.
+        scope = begin(args, kwargs, start) if isinstance(error, Exception) else None
+        if scope is not None:
+            scope.fail(error)
+
+    if iscoroutinefunction(wrapped):
+
+        @wraps(wrapped)
+        async def call_async(*args: Any, **kwargs: Any) -> Any:
+            start = time_ns()
+            try:
+                return await wrapped(*args, **kwargs)
+            except BaseException as error:
+                tell(args, kwargs, start, error)
+                raise
+
+        return call_async
+
+    @wraps(wrapped)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        start = time_ns()
+        try:
+            return wrapped(*args, **kwargs)
+        except BaseException as error:
+            tell(args, kwargs, start, error)
+            raise
 
     return call
 
