@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from xml.etree import ElementTree as ET
 
-from tests.contrib.scope import EXEMPT, PRIVATE_NAMES, RELEASE
+from tests.contrib.scope import EXEMPT, PRIVATE_NAMES, RELEASE, TARGETS
 from tests.environments import clean_variables, environment
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ LIBRARIES = tuple(PRIVATE_NAMES)
 THRESHOLD = 0.95
 _PREFIX = "opentelemetry-instrumentation-"
 _COMMON = ("pytest", f"opentelemetry-test-utils=={RELEASE}", f"opentelemetry-util-http=={RELEASE}")
-_TARGETS = ("flask", "requests", "redis", "fakeredis", "mocket")
 
 
 class Outcome(NamedTuple):
@@ -46,26 +45,23 @@ def main() -> int:
     parser.add_argument("--output", action="store_true", help="show pytest's own output")
     parser.add_argument("libraries", nargs="*", default=list(LIBRARIES), help=f"of {', '.join(LIBRARIES)}")
     arguments = parser.parse_args()
-    releases = [f"{_PREFIX}{library}=={RELEASE}" for library in LIBRARIES]
-    if arguments.baseline:
-        python = environment(arguments.cache / "baseline", *_COMMON, *_TARGETS, *releases)
-    else:
-        python = environment(
-            arguments.cache / "ours",
-            *_COMMON,
-            *_TARGETS,
-            "opentelemetry-sdk",
-            "opentelemetry-instrumentation",
-            "msgspec",
-            with_spanbridge=True,
-        )
     enough = True
     for library in arguments.libraries:
+        python = _python(library, arguments.cache, baseline=arguments.baseline)
         outcomes = _run(
             python, _suite(library, arguments.cache, python), show=arguments.output, aliased=not arguments.baseline
         )
         enough &= _judge(library, outcomes)
     return 0 if enough else 1
+
+
+def _python(library: str, cache: Path, *, baseline: bool) -> Path:
+    """Return the interpreter of an environment with `library`, its suite's needs, and contrib's class or ours."""
+    needs = (*_COMMON, *TARGETS.get(library, (library,)))
+    if baseline:
+        return environment(cache / f"baseline-{library}", *needs, f"{_PREFIX}{library}=={RELEASE}")
+    ours = ("opentelemetry-sdk", "opentelemetry-instrumentation", "msgspec")
+    return environment(cache / f"ours-{library}", *needs, *ours, with_spanbridge=True)
 
 
 def _suite(library: str, cache: Path, python: Path) -> Path:

@@ -24,7 +24,8 @@ _OURS = "spanbridge.instrumentors"
 
 
 def _put_ours_in_place() -> None:
-    for library, private_names in PRIVATE_NAMES.items():
+    for suite, private_names in PRIVATE_NAMES.items():
+        library = suite.replace("-", "_")
         try:
             module = importlib.import_module(f"{_OURS}.{library}")
         except ImportError as error:  # its own suite fails at the collection then, the others tell something still
@@ -57,7 +58,8 @@ def _fresh() -> Iterator[None]:
     """Let each test start as in a new process: faults are logged again, no failed test leaves us switched on."""
     guard.forget()
     yield
-    for library in PRIVATE_NAMES:
+    for suite in PRIVATE_NAMES:
+        library = suite.replace("-", "_")
         for instrumentor in vars(sys.modules.get(f"{_OURS}.{library}", object)).values():
             ours = isinstance(instrumentor, type) and instrumentor.__module__ == f"{_OURS}.{library}"
             if ours and issubclass(instrumentor, BaseInstrumentor) and instrumentor().is_instrumented_by_opentelemetry:

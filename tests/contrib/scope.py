@@ -6,6 +6,15 @@ from typing import NamedTuple
 
 RELEASE = "0.66b1"
 
+# What a suite installs, where it is more than the distribution of its own name.
+TARGETS: dict[str, tuple[str, ...]] = {
+    "dbapi": ("sqlalchemy",),
+    "redis": ("redis", "fakeredis"),
+    "requests": ("requests", "mocket"),
+    "sqlite3": (),
+    "wsgi": (),
+}
+
 
 class Exempt(NamedTuple):
     """Tests of one library that say nothing about public behaviour of spans."""
@@ -41,7 +50,8 @@ EXEMPT = (
     Exempt("wsgi", "*.test_response_attributes_noop", f"{_METRICS}; it asserts the keyword `duration_attrs`"),
 )
 
-# Names that the suites import or patch before any test runs. Ours has no such name, so a stand-in takes the patch.
+# The suites, by the last part of their distribution's name (`aiohttp-client`), each with the names that it imports or
+# patches before any test runs. Ours has no such name, so a stand-in takes the patch.
 # `_excluded_urls_from_env` stands for a variable that the suites set as well, and that we read ourselves.
 PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
     "wsgi": (),
