@@ -421,7 +421,7 @@ CLASSIC: dict[str, Row] = {
     "kombu consumer": Row("kombu.receive", exchange, type="worker"),
     # templates: the operation is the span's own name (jinja2.render, mako.template.render_unicode)
     "jinja2": _template("jinja2.render", template_name, part=other_than("jinja2.render")),
-    "mako": _template(span_name, template_name),
+    "mako": _template(span_name, template_name, "mako"),
 }
 
 _SERVERS = words(

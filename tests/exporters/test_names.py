@@ -124,7 +124,7 @@ CLASSIC: list[tuple[str, SpanKind, str, dict[str, Any], tuple[str | None, str, s
     ("jinja2", INTERNAL, "jinja2.render", {"jinja2.template_name": "a.html"},
      (None, "jinja2.render", "a.html", "template")),
     ("jinja2", INTERNAL, "jinja2.compile", {}, (None, "jinja2.compile", "<memory>", "template")),
-    ("mako", INTERNAL, "mako.template.render", {}, (None, "mako.template.render", "<memory>", "template")),
+    ("mako", INTERNAL, "mako.template.render", {}, ("mako", "mako.template.render", "<memory>", "template")),
 ]  # fmt: skip
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
-    from spanbridge.core.tracing import Setup, Wrapped
+    from spanbridge.core.tracing import Scope, Setup, Wrapped
 
 _BOTH = (("user_agent.synthetic.type", "synthetic"), ("user_agent.original", "user_agent"))
 _OLD = (("http.method", "method"), ("http.url", "url"), *_BOTH)
@@ -87,78 +87,87 @@ def call(
     *,
     answer_of_error: Callable[[BaseException], Any] = lambda error: getattr(error, "response", None),
 ) -> Callable[[Wrapped, Setup], Wrapped]:
-    """Make the advice for a call that sends one request.
+    """Make the advice for a call that sends one request; the arguments are those of `operation`."""
+    return lambda wrapped, setup: traced(wrapped, setup, operation(setup, describe, answer, answer_of_error))
+
+
+def operation(
+    setup: Setup,
+    describe: Callable[..., Request | None],
+    answer: Callable[[Any], Response | None],
+    answer_of_error: Callable[[BaseException], Any],
+    stream: Callable[[Scope[Request], Any], Any] | None = None,
+) -> Operation[Request]:
+    """Compile what sending a request is.
 
     Args:
+        setup: what the `instrument()` call decided.
         describe: takes the call's arguments, answers the request.
         answer: takes the call's result, answers the response; None when it is none.
         answer_of_error: finds the library's response on an exception it raised.
+        stream: given (scope, result), answers a stand-in that ends the scope later, or None to end it now.
     """
+    semconv = setup.semconv
+    clean, is_excluded = http.url_cleaner(semconv), http.excluded(setup)
+    mark = http.status_marker(semconv, server=False)
+    request_hook, response_hook = http.hooked(setup, "request_hook"), http.hooked(setup, "response_hook")
+    capture_request = http.captured(setup, "client", "request")
+    capture_response = http.captured(setup, "client", "response")
+    stable, contrib = semconv.http.stable, semconv.contrib
+    render = http.renderer(
+        semconv, _CONTRIB_BOTH if contrib and stable else _OLD, _CONTRIB_STABLE if contrib else _STABLE
+    )
+    propagates = setting(f"integrations.{setup.integration}.distributed_tracing", default=True)
+    doubled = contrib and semconv.http is Names.BOTH
+    version_keys = (("network.protocol.version",) if stable else ()) + (("http.flavor",) if doubled else ())
 
-    def advice(wrapped: Wrapped, setup: Setup) -> Wrapped:
-        semconv = setup.semconv
-        clean, is_excluded = http.url_cleaner(semconv), http.excluded(setup)
-        mark = http.status_marker(semconv, server=False)
-        request_hook, response_hook = http.hooked(setup, "request_hook"), http.hooked(setup, "response_hook")
-        capture_request = http.captured(setup, "client", "request")
-        capture_response = http.captured(setup, "client", "response")
-        stable, contrib = semconv.http.stable, semconv.contrib
-        render = http.renderer(
-            semconv, _CONTRIB_BOTH if contrib and stable else _OLD, _CONTRIB_STABLE if contrib else _STABLE
-        )
-        propagates = setting(f"integrations.{setup.integration}.distributed_tracing", default=True)
-        doubled = contrib and semconv.http is Names.BOTH
-        version_keys = (("network.protocol.version",) if stable else ()) + (("http.flavor",) if doubled else ())
+    def wanted(*args: Any, **kwargs: Any) -> Request | None:
+        request = describe(*args, **kwargs)
+        if request is None or (is_excluded is not None and is_excluded(request.url)):
+            return None
+        request.url = clean(request.url)
+        request.host, request.port = http.host_and_port(request.url)
+        if request.port is None and not contrib:
+            request.port = _DEFAULT_PORTS.get(request.url[:6])
+        return request
 
-        def wanted(*args: Any, **kwargs: Any) -> Request | None:
-            request = describe(*args, **kwargs)
-            if request is None or (is_excluded is not None and is_excluded(request.url)):
-                return None
-            request.url = clean(request.url)
-            request.host, request.port = http.host_and_port(request.url)
-            if request.port is None and not contrib:
-                request.port = _DEFAULT_PORTS.get(request.url[:6])
-            return request
+    def opened(span: Span, request: Request) -> None:
+        if request_hook is not None:
+            request_hook(span, request.source)
+        if capture_request is not None:
+            span.set_attributes(capture_request(request.headers.items()))
 
-        def opened(span: Span, request: Request) -> None:
-            if request_hook is not None:
-                request_hook(span, request.source)
-            if capture_request is not None:
-                span.set_attributes(capture_request(request.headers.items()))
+    def succeeded(span: Span, request: Request, result: Any) -> None:
+        response = answer(result)
+        if response is None:
+            return
+        mark(span, response.status)
+        if response.protocol_version:
+            for key in version_keys:
+                span.set_attribute(key, response.protocol_version)
+        if capture_response is not None and response.headers is not None:
+            span.set_attributes(capture_response(response.headers.items()))
+        if response_hook is not None:
+            response_hook(span, request.source, result)
 
-        def succeeded(span: Span, request: Request, result: Any) -> None:
-            response = answer(result)
-            if response is None:
-                return
-            mark(span, response.status)
-            if response.protocol_version:
-                for key in version_keys:
-                    span.set_attribute(key, response.protocol_version)
-            if capture_response is not None and response.headers is not None:
-                span.set_attributes(capture_response(response.headers.items()))
-            if response_hook is not None:
-                response_hook(span, request.source, result)
+    def failed(span: Span, request: Request, error: BaseException) -> None:
+        result = answer_of_error(error)
+        if result is not None:
+            succeeded(span, request, result)
+        record_failure(span, error, error_type=stable)
 
-        def failed(span: Span, request: Request, error: BaseException) -> None:
-            result = answer_of_error(error)
-            if result is not None:
-                succeeded(span, request, result)
-            record_failure(span, error, error_type=stable)
-
-        operation: Operation[Request] = Operation(
-            SpanKind.CLIENT,
-            wanted,
-            lambda request: http.span_name(request.method),
-            render,
-            layer=HTTP,
-            inject=_inject if propagates else None,
-            opened=opened if request_hook or capture_request else None,
-            succeeded=succeeded,
-            failed=failed,
-        )
-        return traced(wrapped, setup, operation)
-
-    return advice
+    return Operation(
+        SpanKind.CLIENT,
+        wanted,
+        lambda request: http.span_name(request.method),
+        render,
+        layer=HTTP,
+        inject=_inject if propagates else None,
+        opened=opened if request_hook or capture_request else None,
+        succeeded=succeeded,
+        failed=failed,
+        stream=stream,
+    )
 
 
 def _inject(request: Request, context: Context) -> None:
