@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from os import environ
+from typing import Any
 
 from spanbridge.core.options import from_environment, words
 
@@ -64,6 +65,19 @@ def from_env() -> Semconv:
     opted = words(environ.get("OTEL_SEMCONV_STABILITY_OPT_IN", "").lower())
     unset = Names.OLD if contrib else Names.STABLE
     return Semconv(_chosen("http", opted, unset), _chosen("database", opted, unset), contrib)
+
+
+def of_mode(mode: Any) -> Semconv:
+    """Answer the names that contrib's opt-in mode stands for; None reads the environment.
+
+    Args:
+        mode: a member of contrib's enumeration, or its value (`default`, `http`, `http/dup`).
+    """
+    current = from_env()
+    if mode is None:
+        return current
+    chosen = {"default": Names.OLD, "http": Names.STABLE, "http/dup": Names.BOTH}
+    return Semconv(chosen.get(getattr(mode, "value", mode), current.http), current.database, contrib=True)
 
 
 def pick(names: Names, old: Rows, stable: Rows) -> Rows:

@@ -221,8 +221,15 @@ class Scope(Generic[R]):
         self.end()
 
     def end(self) -> None:
-        """End the span, unless it has ended; what a processor raises stays here."""
+        """Stop being current and end the span, unless it has ended."""
         self.leave()
+        self.close()
+
+    def close(self) -> None:
+        """End the span alone: what the call still does (background tasks) stays within it.
+
+        Unlike `end()`, this may be called in any task; what a processor raises stays here.
+        """
         if self.ended:
             return
         self.ended = True
