@@ -96,7 +96,7 @@ def collect_request_attributes(environ: dict[str, Any], sem_conv_opt_in_mode: An
         environ: the WSGI environ.
         sem_conv_opt_in_mode: contrib's mode (its values are `default`, `http`, `http/dup`); None reads the environment.
     """
-    names = _names(sem_conv_opt_in_mode)
+    names = semconv.of_mode(sem_conv_opt_in_mode)
     return http_server.server_renderer(names)(http_server.wsgi_reader(names)(environ))
 
 
@@ -116,7 +116,7 @@ def add_response_attributes(
         duration_attrs: accepted, unused.
         sem_conv_opt_in_mode: contrib's mode; None reads the environment.
     """
-    http_server.mark_status_line(span, start_response_status, _names(sem_conv_opt_in_mode))
+    http_server.mark_status_line(span, start_response_status, semconv.of_mode(sem_conv_opt_in_mode))
 
 
 def collect_custom_request_headers_attributes(environ: dict[str, Any]) -> dict[str, Any]:
@@ -134,11 +134,3 @@ def collect_custom_response_headers_attributes(response_headers: list[tuple[str,
 def get_default_span_name(environ: dict[str, Any]) -> str:
     """Answer `{method} {path}`, contrib's default name (ours leave the path out)."""
     return http_server.contrib_name(environ)
-
-
-def _names(mode: Any) -> semconv.Semconv:
-    if mode is None:
-        return semconv.from_env()
-    http_names = {"default": semconv.Names.OLD, "http": semconv.Names.STABLE, "http/dup": semconv.Names.BOTH}
-    current = semconv.from_env()
-    return semconv.Semconv(http_names.get(getattr(mode, "value", mode), current.http), current.database, contrib=True)

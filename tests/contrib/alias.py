@@ -54,9 +54,12 @@ def _translate_logger_names() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _fresh() -> Iterator[None]:
+def _fresh(request: pytest.FixtureRequest) -> Iterator[None]:
     """Let each test start as in a new process: faults are logged again, no failed test leaves us switched on."""
     guard.forget()
+    scope = getattr(request.module, "SCOPE", "")
+    if scope.startswith(f"{_CONTRIB}."):  # an instrumentation's scope is its module, and that is ours
+        request.module.SCOPE = scope.replace(_CONTRIB, _OURS, 1)
     yield
     for suite in PRIVATE_NAMES:
         library = suite.replace("-", "_")

@@ -46,6 +46,10 @@ EXEMPT = (
     Exempt("dbapi", "*.test_executemany_mysqlclient_integration_comment*", f"{_SEAM} (util_version)"),
     Exempt("dbapi", "*.test_capture_mysql_version_fallback", f"{_SEAM} (_logger)"),
     Exempt("dbapi", "*.test_instrument_connection_db_api_integration_factory", f"{_SEAM} (_self_db_api_integration)"),
+    Exempt("asgi", "*.test_asgi_metrics*", _METRICS),
+    Exempt("asgi", "*.test_basic_metric_*", _METRICS),
+    Exempt("asgi", "*.test_metric_target_attribute", _METRICS),
+    Exempt("asgi", "*.test_collect_target_attribute_*", f"{_SEAM} (_collect_target_attribute)"),
     Exempt("wsgi", "*.test_wsgi_metrics*", _METRICS),
     Exempt("wsgi", "*.test_response_attributes_noop", f"{_METRICS}; it asserts the keyword `duration_attrs`"),
 )
@@ -54,6 +58,7 @@ EXEMPT = (
 # patches before any test runs. Ours has no such name, so a stand-in takes the patch.
 # `_excluded_urls_from_env` stands for a variable that the suites set as well, and that we read ourselves.
 PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
+    "asgi": ("_collect_target_attribute",),
     "wsgi": (),
     "dbapi": ("util_version", "_logger"),
     "flask": (

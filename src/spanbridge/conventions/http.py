@@ -188,7 +188,9 @@ def excluded(setup: Setup) -> Callable[[str], bool] | None:
 
     In `contrib` mode the variables are read when a request arrives, as contrib's users may set them late.
     """
-    given = setup.options.get("excluded_urls")
+    given: Any = setup.options.get("excluded_urls")
+    if hasattr(given, "url_disabled"):  # contrib takes its own compiled list, too
+        return given.url_disabled  # type: ignore[no-any-return]
 
     @lru_cache(maxsize=8)
     def compiled(raw: str) -> re.Pattern[str] | None:
@@ -204,20 +206,25 @@ def excluded(setup: Setup) -> Callable[[str], bool] | None:
     return None if compiled(given or "") is None else (lambda url: matches(given or "", url))
 
 
-def captured(setup: Setup, side: str, direction: str) -> Capture | None:
+def captured(setup: Setup, side: str, direction: str, *, joined: bool = True) -> Capture | None:
     """Compile the capture of headers as attributes; None when none is to be captured.
 
     Args:
         setup: what the `instrument()` call decided.
         side: `server` or `client`.
         direction: `request` or `response`.
+        joined: whether contrib joins the values of a header that is repeated.
 
     OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_{SIDE}_{DIRECTION} lists names or regular expressions;
     ..._SANITIZE_FIELDS lists those whose values are redacted (credentials always are, except in `contrib` mode).
     https://opentelemetry.io/docs/specs/semconv/http/http-spans/ (`http.request.header.<key>`)
     """
     variable = f"{_CAPTURE}_{side.upper()}_{direction.upper()}"
-    compiled = lru_cache(maxsize=8)(partial(_compile_capture, direction, setup.semconv.contrib))
+    compiled = lru_cache(maxsize=8)(partial(_compile_capture, direction, setup.semconv.contrib, joined))
+    given = setup.options.get(f"http_capture_headers_{side}_{direction}")
+    if given is not None:
+        hidden = setup.options.get("http_capture_headers_sanitize_fields")
+        return compiled(",".join(given), environ.get(_SANITIZE, "") if hidden is None else ",".join(hidden))
     if setup.semconv.contrib and side == "server":
         # contrib's users may set the variables after `instrument()`.
         def late(headers: Headers) -> dict[str, Any]:
@@ -232,7 +239,7 @@ _CAPTURE = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS"
 _SANITIZE = f"{_CAPTURE}_SANITIZE_FIELDS"
 
 
-def _compile_capture(direction: str, contrib: bool, wanted: str, secret: str) -> Capture | None:
+def _compile_capture(direction: str, contrib: bool, joined: bool, wanted: str, secret: str) -> Capture | None:
     tags: Mapping[str, str] = {} if contrib else setting("http.header_tags", {})
     if not wanted.strip() and not tags:
         return None
@@ -250,10 +257,10 @@ def _compile_capture(direction: str, contrib: bool, wanted: str, secret: str) ->
             if tags.get(lower):
                 attributes[tags[lower]] = shown
             if wants or tags.get(lower) == "":
-                # contrib writes dashes as underscores and joins repeated headers; the conventions, and we, do not.
+                # contrib writes dashes as underscores and may join repeated headers; the conventions, and we, do not.
                 key = f"http.{direction}.header.{lower.replace('-', '_') if contrib else lower}"
                 known = attributes.setdefault(key, [])
-                if contrib and known:
+                if contrib and joined and known:
                     known[0] += f",{shown}"
                 else:
                     known.append(shown)

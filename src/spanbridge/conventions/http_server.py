@@ -73,7 +73,8 @@ class Request:
     """What a server span says of one request, whatever the framework.
 
     Fields hold "" or None where the server does not say. `source` is the framework's own object (the environ), handed
-    to hooks; `carrier` and `getter` are for propagation.
+    to hooks; `carrier` and `getter` are for propagation. `error` is the exception that the framework answers with a
+    page, `gone` the one that tells that the client has gone away.
     """
 
     method_original: str | None = None
@@ -94,7 +95,10 @@ class Request:
     protocol_version: str | None = None
     route: str | None = None
     error: BaseException | None = None
+    gone: BaseException | None = None
     complete = False
+    name = ""
+    extra: Mapping[str, AttributeValue] = {}
 
     def __init__(self, source: Any, carrier: Any, getter: Getter[Any], method: str) -> None:
         self.source = source
@@ -209,33 +213,57 @@ class Server:
 
     __slots__ = ("capture_response", "contrib", "mark", "operation", "response_hook", "stable")
 
-    def __init__(self, setup: Setup, describe: Callable[..., Request | None], **more: Any) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        describe: Callable[..., Request | None],
+        *,
+        attributes: http.Render | None = None,
+        name: Callable[[Request], str] | None = None,
+        headers: Callable[[Any], Iterable[tuple[str, str]]] | None = None,
+        request_hook: str | None = "request_hook",
+        joined: bool = True,
+        **more: Any,
+    ) -> None:
+        """Compile it.
+
+        Args:
+            setup: what the `instrument()` call decided.
+            describe: takes the call's own arguments and answers the request.
+            attributes: renders the start attributes, if not as all do.
+            name: names the span at its start, if not as WSGI does.
+            headers: reads the request's headers from `Request.source`, if it is no WSGI environ.
+            request_hook: the option that holds the hook to call at the start; None when the framework calls it later.
+            joined: whether contrib joins the values of a header that is repeated.
+            **more: further fields of the `Operation`.
+        """
         semconv = setup.semconv
+        headers_of = headers or wsgi_headers
         self.mark = http.status_marker(semconv, server=True)
         self.stable = semconv.http.stable
         self.response_hook = http.hooked(setup, "response_hook")
-        self.capture_response = http.captured(setup, "server", "response")
-        request_hook = http.hooked(setup, "request_hook") if more.pop("hook_at_start", True) else None
-        capture_request = http.captured(setup, "server", "request")
+        self.capture_response = http.captured(setup, "server", "response", joined=joined)
+        hook = http.hooked(setup, request_hook) if request_hook is not None else None
+        capture_request = http.captured(setup, "server", "request", joined=joined)
         self.contrib = contrib = semconv.contrib
 
         def opened(span: Span, request: Request) -> None:
             if capture_request is not None and _is_server(span):
-                span.set_attributes(capture_request(wsgi_headers(request.source)))
-            if request_hook is not None:
-                request_hook(span, request.source)
+                span.set_attributes(capture_request(headers_of(request.source)))
+            if hook is not None:
+                hook(span, request.source)
 
-        def name(request: Request) -> str:
+        def wsgi_name(request: Request) -> str:
             # contrib names by the raw path; ours stay low in cardinality until the route is known.
             return contrib_name(request.source) if contrib else http.span_name(request.method)
 
         self.operation: Operation[Request] = Operation(
             SpanKind.SERVER,
             describe,
-            name,
-            server_renderer(semconv),
+            name or wsgi_name,
+            attributes or server_renderer(semconv),
             parent=_parent,
-            opened=opened if capture_request or request_hook else None,
+            opened=opened if capture_request or hook else None,
             succeeded=self.succeeded,
             failed=self.failed,
             **more,
@@ -248,26 +276,45 @@ class Server:
         _forget(request)
 
     def failed(self, span: Span, request: Request, error: BaseException) -> None:
-        """Mark an exception that the application did not handle."""
-        record_failure(span, error, error_type=self.stable)
+        """Mark an exception that the application did not handle, unless it only says that the client has gone away."""
+        if request.gone is None or not _follows(error, request.gone):
+            record_failure(span, error, error_type=self.stable)
         _forget(request)
 
-    def responded(self, span: Span, status: int | str, headers: Iterable[tuple[str, str]]) -> None:
+    def answered(self, scope: Scope[Request]) -> None:
+        """End the span where the response ends, though the call goes on, and stays within it."""
+        if scope.span.is_recording():
+            try:
+                self.succeeded(scope.span, scope.record, None)
+            except Exception as error:
+                report("describing a response", error)
+        scope.close()
+
+    def responded(self, span: Span, status: int | str | None, headers: Iterable[tuple[str, str]]) -> None:
         """Note the response's status and headers.
 
         Args:
             span: the server span.
-            status: the status code, or PEP 3333's status line.
+            status: the status code, or PEP 3333's status line; None for an answer without one.
             headers: the response's headers.
         """
         if not span.is_recording():
             return
         if isinstance(status, int):
             self.mark(span, status)
-        else:
+        elif status is not None:
             _mark_line(span, status, self.mark, stable=self.stable)
         if self.capture_response is not None and _is_server(span):
             span.set_attributes(self.capture_response(headers))
+
+
+def _follows(error: BaseException | None, cause: BaseException) -> bool:
+    """Say whether `error` is `cause`, or was raised because of it or while it was handled."""
+    for _ in range(20):  # an application can close such a chain to a circle
+        if error is None or error is cause:
+            break
+        error = error.__cause__ or error.__context__
+    return error is cause
 
 
 def _forget(request: Request) -> None:
@@ -298,9 +345,9 @@ def contrib_name(environ: Environ) -> str:
     return http.span_name(method, None if method == "_OTHER" else environ.get("PATH_INFO", "").strip())
 
 
-def server_renderer(semconv: Semconv) -> http.Render:
-    """Compile what turns a `Request` into a server span's start attributes."""
-    return http.renderer(semconv, _OLD, _STABLE)
+def server_renderer(semconv: Semconv, *, without: str = "") -> http.Render:
+    """Compile what turns a `Request` into a server span's start attributes, all but `without`."""
+    return http.renderer(semconv, tuple(row for row in _OLD if row[0] != without), _STABLE)
 
 
 def _is_server(span: Span) -> bool:
@@ -340,7 +387,8 @@ def matched(
         return
     scope.record.route = route
     span.set_attributes({"http.route": route, **(more or {})})
-    span.update_name(name or http.span_name(scope.record.method, route))
+    scope.record.name = name = name or http.span_name(scope.record.method, route)
+    span.update_name(name)
 
 
 def wsgi(
@@ -375,7 +423,8 @@ def wsgi(
 
         # contrib's middleware answers an iterator whatever the application answers.
         stream = Body if setup.semconv.contrib and hook_at_start else _stream_body
-        server = Server(setup, describe, hook_at_start=hook_at_start, prepare=prepare, stream=stream)
+        request_hook = "request_hook" if hook_at_start else None
+        server = Server(setup, describe, request_hook=request_hook, prepare=prepare, stream=stream)
         call = traced(wrapped, setup, server.operation)
 
         @wraps(wrapped)
