@@ -8,6 +8,7 @@ RELEASE = "0.66b1"
 
 # What a suite installs, where it is more than the distribution of its own name.
 TARGETS: dict[str, tuple[str, ...]] = {
+    "asgi": ("asgiref",),
     "dbapi": ("sqlalchemy",),
     "redis": ("redis", "fakeredis"),
     "requests": ("requests", "mocket"),
