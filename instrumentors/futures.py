@@ -6,11 +6,11 @@ for it, threads, timers and thread pools. Both can be on. Not covered: multiproc
 
 from __future__ import annotations
 
-from functools import lru_cache, wraps
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from spanbridge.conventions import carry
-from spanbridge.conventions.carry import Carried, Shipped, context_to_carry
+from spanbridge.conventions.carry import Carried, carrier_of, context_to_carry
 from spanbridge.core.instrumentor import Instrumentor
 from spanbridge.core.patching import Library, Patch
 from spanbridge.version import __version__ as __version__
@@ -18,26 +18,10 @@ from spanbridge.version import __version__ as __version__
 if TYPE_CHECKING:
     from threading import Thread
 
-    from spanbridge.conventions.carry import Carrier
     from spanbridge.core.tracing import Setup, Wrapped
 
 # Threads that work for everybody: each piece of work brings its own context, and the thread itself has none.
 _SHARED = ("concurrent.futures.", "multiprocessing.pool", "multiprocessing.queues", "opentelemetry.sdk.", "spanbridge.")
-
-
-@lru_cache(maxsize=128)
-def _carrier_of(pool: type) -> Carrier | None:
-    """How work reaches the workers of a pool of this class."""
-    modules = {cls.__module__: cls.__name__ for cls in pool.__mro__}
-    if "concurrent.futures.interpreter" in modules:
-        return None
-    threads = "concurrent.futures.thread" in modules or any(cls.__name__ == "ThreadPool" for cls in pool.__mro__)
-    return Carried if threads else Shipped
-
-
-def _by_pool(pool: Any) -> Carrier | None:
-    cls: Any = type(pool)
-    return _carrier_of(cls)
 
 
 def _starting(wrapped: Wrapped, setup: Setup) -> Wrapped:
@@ -78,7 +62,7 @@ def _is_shared(thread: Thread) -> bool:
     return owner.startswith(_SHARED)
 
 
-_THREAD_POOL = Patch("concurrent.futures.thread", "ThreadPoolExecutor.submit", carry.argument(1, "fn", _by_pool))
+_THREAD_POOL = Patch("concurrent.futures.thread", "ThreadPoolExecutor.submit", carry.argument(1, "fn", carrier_of))
 _POOL_METHODS = ("apply_async", "map", "map_async", "starmap", "starmap_async", "imap", "imap_unordered")
 
 
@@ -88,10 +72,10 @@ class FuturesInstrumentor(Instrumentor):
     library = Library("concurrent.futures")
     patches = (
         _THREAD_POOL,
-        Patch("concurrent.futures.process", "ProcessPoolExecutor.submit", carry.argument(1, "fn", _by_pool)),
+        Patch("concurrent.futures.process", "ProcessPoolExecutor.submit", carry.argument(1, "fn", carrier_of)),
         Patch("concurrent.futures._base", "Future.add_done_callback", carry.argument(1, "fn")),
         *(
-            Patch("multiprocessing.pool", f"Pool.{method}", carry.argument(1, "func", _by_pool))
+            Patch("multiprocessing.pool", f"Pool.{method}", carry.argument(1, "func", carrier_of))
             for method in _POOL_METHODS
         ),
     )

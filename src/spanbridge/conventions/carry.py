@@ -5,7 +5,7 @@ No spans. Within a process the context itself goes along; to another process, wh
 
 from __future__ import annotations
 
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any
 
 # By the module's attributes: tests, contrib's among them, count the calls.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from spanbridge.core.patching import Advice
     from spanbridge.core.tracing import Setup, TracerSource, Wrapped
 
-    Carrier = Callable[["Wrapped", Context], "Wrapped"]
+    Carrier = Callable[[Wrapped, Context], Any]
 
 
 class Carried:
@@ -69,6 +69,28 @@ class Shipped:
             return carried(*args, **kwargs)
         carried.function = suppress_instrumentation()(self.function)
         return carried(*args, **kwargs)
+
+
+def carrier_of(pool: Any) -> Carrier | None:
+    """Answer how work is carried to the workers of an executor or pool; None for those that nobody here knows."""
+    cls: Any = type(pool)
+    return _carrier_of(cls)
+
+
+@lru_cache(maxsize=128)
+def _carrier_of(pool: type) -> Carrier | None:
+    known = {(cls.__module__, cls.__name__) for cls in pool.__mro__}
+    return next((carrier for name, carrier in _CARRIERS if name in known), None)
+
+
+# The most special ones first. Subinterpreters get what they run in their own way.
+_CARRIERS: tuple[tuple[tuple[str, str], Carrier | None], ...] = (
+    (("concurrent.futures.interpreter", "InterpreterPoolExecutor"), None),
+    (("concurrent.futures.thread", "ThreadPoolExecutor"), Carried),
+    (("concurrent.futures.process", "ProcessPoolExecutor"), Shipped),
+    (("multiprocessing.pool", "ThreadPool"), Carried),
+    (("multiprocessing.pool", "Pool"), Shipped),
+)
 
 
 def context_to_carry(source: TracerSource) -> Context | None:
