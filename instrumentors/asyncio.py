@@ -151,7 +151,7 @@ class AsyncioInstrumentor(Instrumentor):
         ),
         Option(
             "future_trace_enabled",
-            False,  # noqa: FBT003
+            False,
             "Make a span for every future that is waited for.",
             boolean,
             (OTEL_PYTHON_ASYNCIO_FUTURE_TRACE_ENABLED,),

@@ -233,7 +233,8 @@ def test_futures(spans: Spans, payload: Payload, monkeypatch: pytest.MonkeyPatch
         with span("request"):
             for future in (done, done, broken, cancelled):
                 assert asyncio.ensure_future(future) is future
-            assert asyncio.ensure_future(task := asyncio.create_task(waited())) is task
+            task = asyncio.create_task(waited())
+            assert asyncio.ensure_future(task) is task
             done.set_result(7)
             broken.set_exception(ValueError("of the application"))
             cancelled.cancel()
