@@ -65,7 +65,8 @@ class _Tracing:
 
     def coroutine(self, coroutine: Any) -> Any:
         """Answer a stand-in that makes a span while it runs, for a coroutine by one of the names."""
-        if _name_of(coroutine) not in self.coroutines or not isawaitable(coroutine) or coroutine in self._seen:
+        wanted = _name_of(coroutine) in self.coroutines and isawaitable(coroutine)
+        if not wanted or coroutine in self._seen:
             return coroutine
         stand_in = self._run(coroutine)
         stand_in.__name__, stand_in.__qualname__ = coroutine.__name__, coroutine.__qualname__
@@ -74,7 +75,7 @@ class _Tracing:
 
     def future(self, future: Any) -> Any:
         """Keep a span open until the future is done."""
-        if self.futures and future not in self._seen and (scope := self._begin((future,), {})) is not None:
+        if future not in self._seen and (scope := self._begin((future,), {})) is not None:
             self._seen.add(future)
             scope.carry_on(future)
         return future
@@ -82,7 +83,7 @@ class _Tracing:
     def item(self, item: Any) -> Any:
         """Trace a coroutine or a future; tasks are coroutines that have been looked at."""
         if hasattr(item, "add_done_callback"):
-            return item if hasattr(item, "get_coro") else self.future(item)
+            return self.future(item) if self.futures and not hasattr(item, "get_coro") else item
         return self.coroutine(item)
 
     def function(self, function: Any) -> Any:
@@ -185,7 +186,7 @@ class AsyncioInstrumentor(Instrumentor):
         return coroutine if self.tracing is None else self.tracing.coroutine(coroutine)
 
     def trace_future(self, future: Any) -> Any:
-        """Trace a future if futures are to be; answers it."""
+        """Trace this future, whether or not all are to be; answers it."""
         return future if self.tracing is None else self.tracing.future(future)
 
     def trace_to_thread(self, function: Any) -> Any:

@@ -12,7 +12,7 @@ from unittest import mock
 import opentelemetry.instrumentation
 import pytest
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
-from scope import PRIVATE_NAMES, PRIVATE_SUBMODULES
+from scope import MODULES, PRIVATE_NAMES, PRIVATE_SUBMODULES
 
 from spanbridge.core import guard
 
@@ -23,11 +23,15 @@ _CONTRIB = "opentelemetry.instrumentation"
 _OURS = "spanbridge.instrumentors"
 
 
+def _module_of(suite: str) -> str:
+    return f"{_OURS}.{MODULES.get(suite, suite.replace('-', '_'))}"
+
+
 def _put_ours_in_place() -> None:
     for suite, private_names in PRIVATE_NAMES.items():
         library = suite.replace("-", "_")
         try:
-            module = importlib.import_module(f"{_OURS}.{library}")
+            module = importlib.import_module(_module_of(suite))
         except ImportError as error:  # its own suite fails at the collection then, the others tell something still
             print(f"{library}: {error}", file=sys.stderr)
             continue
@@ -38,7 +42,8 @@ def _put_ours_in_place() -> None:
         setattr(opentelemetry.instrumentation, library, module)
     for path, names in PRIVATE_SUBMODULES.items():
         stand_in = ModuleType(f"{_CONTRIB}.{path}")
-        vars(stand_in).update({name: mock.MagicMock(name=name) for name in names})
+        ours = sys.modules.get(f"{_CONTRIB}.{path.partition('.')[0]}")
+        vars(stand_in).update({name: getattr(ours, name, mock.MagicMock(name=name)) for name in names})
         sys.modules[stand_in.__name__] = stand_in
 
 
@@ -62,9 +67,9 @@ def _fresh(request: pytest.FixtureRequest) -> Iterator[None]:
         request.module.SCOPE = scope.replace(_CONTRIB, _OURS, 1)
     yield
     for suite in PRIVATE_NAMES:
-        library = suite.replace("-", "_")
-        for instrumentor in vars(sys.modules.get(f"{_OURS}.{library}", object)).values():
-            ours = isinstance(instrumentor, type) and instrumentor.__module__ == f"{_OURS}.{library}"
+        name = _module_of(suite)
+        for instrumentor in vars(sys.modules.get(name, object)).values():
+            ours = isinstance(instrumentor, type) and instrumentor.__module__ == name
             if ours and issubclass(instrumentor, BaseInstrumentor) and instrumentor().is_instrumented_by_opentelemetry:
                 instrumentor().uninstrument()
 

@@ -9,12 +9,17 @@ RELEASE = "0.66b1"
 # What a suite installs, where it is more than the distribution of its own name.
 TARGETS: dict[str, tuple[str, ...]] = {
     "asgi": ("asgiref",),
+    "asyncio": ("pytest-asyncio",),
     "dbapi": ("sqlalchemy",),
     "redis": ("redis", "fakeredis"),
     "requests": ("requests", "mocket"),
     "sqlite3": (),
+    "threading": (),
     "wsgi": (),
 }
+
+# The suites whose module has another name here.
+MODULES = {"threading": "futures"}
 
 
 class Exempt(NamedTuple):
@@ -29,6 +34,12 @@ _METRICS = "metrics: `meter_provider` is accepted, nothing is recorded (DESIGN s
 _SEAM = "seam: replaces or reads a private name of contrib's module"
 
 EXEMPT = (
+    Exempt("asyncio", "TestAsyncioToThread.test_to_thread*", f"{_METRICS}, which these compare as well"),
+    Exempt("asyncio", "TestAsyncioCancel.test_cancel", f"{_METRICS}, which it compares as well"),
+    Exempt("asyncio", "*.test_asyncio_ensure_future_with_future", f"{_METRICS}, which it compares as well"),
+    Exempt("asyncio", "TestTraceFuture.test_trace_future_cancelled", f"{_METRICS}, which it compares as well"),
+    Exempt("asyncio", "*.test_separator", f"{_SEAM} (get_coros_to_trace)"),
+    Exempt("asyncio", "*.test_future_trace_enabled", f"{_SEAM} (get_future_trace_enabled)"),
     Exempt("flask", "*.test_*metric*", _METRICS),
     Exempt("flask", "*.test_duration_histogram_*_with_context*", _METRICS),
     Exempt("flask", "*.test_active_requests_counter_decremented_on_error", _METRICS),
@@ -60,6 +71,7 @@ EXEMPT = (
 # `_excluded_urls_from_env` stands for a variable that the suites set as well, and that we read ourselves.
 PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
     "asgi": ("_collect_target_attribute",),
+    "asyncio": (),
     "wsgi": (),
     "dbapi": ("util_version", "_logger"),
     "flask": (
@@ -72,7 +84,17 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
     "jinja2": (),
     "requests": ("_excluded_urls_from_env",),
     "sqlite3": (),
+    "threading": (),
     "pymemcache": (),
     "redis": ("get_tracer",),
 }
-PRIVATE_SUBMODULES: dict[str, tuple[str, ...]] = {"redis.util": ("_build_span_meta_data_for_pipeline",)}
+# Submodules likewise, with what of them is our module's and stand-ins for the rest.
+PRIVATE_SUBMODULES: dict[str, tuple[str, ...]] = {
+    "asyncio.environment_variables": (
+        "OTEL_PYTHON_ASYNCIO_COROUTINE_NAMES_TO_TRACE",
+        "OTEL_PYTHON_ASYNCIO_FUTURE_TRACE_ENABLED",
+        "OTEL_PYTHON_ASYNCIO_TO_THREAD_FUNCTION_NAMES_TO_TRACE",
+    ),
+    "asyncio.utils": ("get_coros_to_trace", "get_future_trace_enabled"),
+    "redis.util": ("_build_span_meta_data_for_pipeline",),
+}
