@@ -13,6 +13,8 @@ from spanbridge.core.guard import report
 from spanbridge.exporters.datadog.chunks import Chunk, Member
 from spanbridge.exporters.datadog.encoding import encode_chunk
 from spanbridge.exporters.datadog.mapping import SpanMapper, attributes_of
+from spanbridge.exporters.datadog.rules import keeps, span_rules
+from spanbridge.exporters.datadog.sampler import agent_rates
 from spanbridge.exporters.datadog.sender import Encoded, Pending, Sender
 from spanbridge.exporters.datadog.settings import Settings
 from spanbridge.exporters.datadog.trace import state_at_start
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 # The longest that `export` holds the processor that calls it, in seconds, retries included: with a receiver that has
 # taken the last payload, and with another.
 EXPORT_SECONDS, PATIENCE = 5.0, 0.8
+SINGLE_SPAN = 8  # the mechanism of a span that is kept although its trace is not (protocol D.1)
 
 
 class DatadogSpanExporter(SpanExporter):
@@ -39,7 +42,8 @@ class DatadogSpanExporter(SpanExporter):
     Args:
         settings: read from the environment when not given.
         transport: another way to the Agent than the settings' (tests).
-        on_rates: gets the sampling rates that the Agent answers with, by `service:...,env:...`.
+        on_rates: gets the sampling rates that the Agent answers with, by `service:...,env:...`; by default, every
+            `DatadogSampler` of this process does.
     """
 
     def __init__(
@@ -51,7 +55,8 @@ class DatadogSpanExporter(SpanExporter):
     ) -> None:
         self.settings = settings or Settings.from_environment()
         self.mapper = SpanMapper(self.settings)
-        self.sender = Sender(self.settings, transport, on_rates)
+        self._span_rules = span_rules(self.settings.span_sampling_rules)
+        self.sender = Sender(self.settings, transport, on_rates or agent_rates.update)
         self._closed = False
         self._not_before = 0.0
 
@@ -92,7 +97,7 @@ class DatadogSpanExporter(SpanExporter):
     def encode(self, chunk: Chunk) -> Encoded | None:
         """Map and encode one chunk; a span that cannot be mapped is left out, and reported once."""
         trace = chunk.trace
-        mapped = []
+        mapped: list[dict[str, Any]] = []
         services: dict[int, str] = {}
         _decide(chunk)
         for member in chunk.members:
@@ -111,6 +116,12 @@ class DatadogSpanExporter(SpanExporter):
         if not mapped:
             return None
         try:
+            first = chunk.members[0]
+            trace.settle(first.span, mapped[0] if first.local_root else None)
+            if trace.discard:
+                return None
+            if self._span_rules and (trace.priority or 0) <= 0:
+                self._keep_single_spans(mapped)
             self.mapper.finish_chunk(mapped, trace, partial=chunk.partial)
             if trace.error:
                 mapped[0]["meta"]["_dd.propagation_error"] = trace.error
@@ -119,6 +130,17 @@ class DatadogSpanExporter(SpanExporter):
             self.sender.lose(len(mapped))
             report("encoding a chunk", error)
             return None
+
+    def _keep_single_spans(self, mapped: list[dict[str, Any]]) -> None:
+        """Mark the spans of a rejected trace that are to be kept nevertheless (protocol D.3)."""
+        for span in mapped:
+            rule = next((rule for rule in self._span_rules if rule.fits(span)), None)
+            if rule is None or not keeps(span["span_id"], rule.rate) or not rule.limiter.allows():
+                continue
+            span["metrics"]["_dd.span_sampling.mechanism"] = SINGLE_SPAN
+            span["metrics"]["_dd.span_sampling.rule_rate"] = rule.rate
+            if rule.per_second is not None:
+                span["metrics"]["_dd.span_sampling.max_per_second"] = rule.per_second
 
     def shutdown(self) -> None:
         """Stop sending."""

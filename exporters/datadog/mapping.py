@@ -256,6 +256,7 @@ class SpanMapper:
         if trace.priority is not None:
             metrics.setdefault("_sampling_priority_v1", trace.priority)
         meta.update(trace.tags)
+        meta.update(trace.meta)
         metrics.update(trace.metrics)
         meta.update(self._settings.git_metadata)
         if trace.decision_maker:

@@ -102,8 +102,11 @@ class DatadogSpanProcessor(SpanProcessor):
         """Open the record of a trace at its first span here, and take over what came with it."""
         context, parent = span.context, span.parent or INVALID_SPAN_CONTEXT
         state = traces.hold(context.trace_id, state_at_start(context.trace_id, parent, parent_context))
-        if state.priority is None:  # a sampler that is not ours has decided
-            state.decide(int(context.trace_flags.sampled), DEFAULT)
+        if state.priority is None:
+            if state.sampler is None:  # one that is not ours has decided
+                state.decide(int(context.trace_flags.sampled), DEFAULT)
+            elif state.root is None:
+                state.root = span
         if parent.is_valid and not parent.is_remote:
             return state
         remote = get_value(REMOTE_KEY, parent_context)

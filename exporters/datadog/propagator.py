@@ -15,6 +15,7 @@ from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, TraceFlags,
 
 from spanbridge.core.guard import first_time, logger, report
 from spanbridge.exporters.datadog import headers
+from spanbridge.exporters.datadog.mapping import attributes_of
 from spanbridge.exporters.datadog.settings import Settings
 from spanbridge.exporters.datadog.trace import LOW_64, REMOTE_KEY, Remote, TraceState, remote_in, traces
 
@@ -70,10 +71,16 @@ def _with_remote(found: Found, links: tuple[Link, ...], context: Context) -> Con
     return set_span_in_context(NonRecordingSpan(_span_context(found)), context)
 
 
-def _state(span_context: SpanContext, context: Context | None) -> TraceState:
-    """Find the record of the current trace; one that nobody has recorded is made from the sampled flag."""
+def _state(span: Any, span_context: SpanContext, context: Context | None) -> TraceState:
+    """Find the record of the current trace, and decide now at the latest: what is sent is binding.
+
+    The record of a trace that nobody has recorded is made from the sampled flag.
+    """
     trace_id = span_context.trace_id
     if (state := traces.get(trace_id)) is not None:
+        if not isinstance(span, NonRecordingSpan):
+            state.decide_by_attributes(attributes_of(span))
+            state.settle(span)
         return state
     if (remote := remote_in(context, trace_id)) is not None:
         return remote.state
@@ -149,9 +156,10 @@ class DatadogPropagator(TextMapPropagator):
         setter: Setter[CarrierT] = default_setter,
     ) -> None:
         """Write the current span's headers into the carrier."""
-        span_context = get_current_span(context).get_span_context()
+        span = get_current_span(context)
+        span_context = span.get_span_context()
         if span_context.is_valid:
-            _inject_datadog(carrier, span_context, _state(span_context, context), setter, self._most_tags)
+            _inject_datadog(carrier, span_context, _state(span, span_context, context), setter, self._most_tags)
 
     @property
     def fields(self) -> set[str]:
@@ -268,9 +276,10 @@ class _CompositePropagator(TextMapPropagator):
         setter: Setter[CarrierT] = default_setter,
     ) -> None:
         """Write the current span and the baggage into the carrier, in every style."""
-        span_context = get_current_span(context).get_span_context()
+        span = get_current_span(context)
+        span_context = span.get_span_context()
         if span_context.is_valid:
-            state = _state(span_context, context)
+            state = _state(span, span_context, context)
             if "datadog" in self._injects:
                 _inject_datadog(carrier, span_context, state, setter, self._settings.x_datadog_tags_max_length)
             if "tracecontext" in self._injects:

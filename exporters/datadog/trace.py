@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from threading import RLock
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from opentelemetry.context import create_key, get_value
 
@@ -17,12 +17,26 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from opentelemetry.context import Context
+    from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.trace import Link, SpanContext
 
 USER_REJECT, AUTO_REJECT, AUTO_KEEP, USER_KEEP = -1, 0, 1, 2
 DEFAULT, MANUAL = "-0", "-4"  # decision makers (protocol D.1)
 LOW_64 = (1 << 64) - 1
 RECENT = 1024
+
+
+class Decider(Protocol):
+    """Decides about a trace as late as possible, when its local root has its name and tags (protocol D.5)."""
+
+    def settle(self, state: TraceState, root: ReadableSpan, mapped: Mapping[str, Any] | None = None) -> None:
+        """Decide, unless that has been done.
+
+        Args:
+            state: the record of the trace.
+            root: its local root, or what comes next to it; it may still be open.
+            mapped: the same span, if it has been mapped already.
+        """
 
 
 @dataclass(slots=True)
@@ -35,9 +49,13 @@ class TraceState:
         origin: where the trace comes from, such as `synthetics`.
         tags: the `_dd.p.*` tags that travel with the trace, without the decision maker.
         metrics: what a sampling mechanism wants to be sent, such as `_dd.rule_psr`.
+        meta: the same as text, such as `_dd.p.ksr`.
+        discard: a rejected trace is neither sent nor counted.
         last_parent_id: the last Datadog span upstream, 16 hexadecimal digits (protocol C.2).
         error: why tags could not be propagated (`_dd.propagation_error`).
         absent_parent: the span id that stands for "continue the trace without a parent"; 0 when there is none.
+        sampler: decides while the priority is None; None for traces of other samplers.
+        root: the local root, as long as a decision needs it.
     """
 
     priority: int | None = None
@@ -45,9 +63,13 @@ class TraceState:
     origin: str = ""
     tags: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    meta: dict[str, str] = field(default_factory=dict)
+    discard: bool = False
     last_parent_id: str = ""
     error: str = ""
     absent_parent: int = 0
+    sampler: Decider | None = field(default=None, repr=False, compare=False)
+    root: ReadableSpan | None = field(default=None, repr=False, compare=False)
     # Rendered once per decision, because every outgoing request carries them.
     headers: tuple[tuple[str, str], ...] | None = field(default=None, repr=False, compare=False)
     member: str | None = field(default=None, repr=False, compare=False)
@@ -60,9 +82,19 @@ class TraceState:
 
     def decide(self, priority: int, decision_maker: str = "") -> None:
         """Set the priority; an empty decision maker leaves the old one."""
-        self.priority = priority
         self.decision_maker = decision_maker or self.decision_maker
-        self.headers = self.member = None
+        self.priority = priority
+        self.headers = self.member = self.root = None
+
+    def settle(self, span: ReadableSpan, mapped: Mapping[str, Any] | None = None) -> None:
+        """Have the sampler decide, if nobody has.
+
+        Args:
+            span: stands in for a local root that is not known.
+            mapped: the local root as it is sent, if it is known.
+        """
+        if self.priority is None and self.sampler is not None:
+            self.sampler.settle(self, self.root or span, mapped)
 
     def decide_by_attributes(self, attributes: Mapping[str, object]) -> None:
         """Follow the attributes `manual.keep` and `manual.drop` of any span of the trace; keep wins."""
@@ -72,8 +104,9 @@ class TraceState:
             priority = USER_REJECT
         else:
             return
-        self.metrics.clear()
-        self.decide(priority, MANUAL)
+        if self.priority != priority or self.decision_maker != MANUAL:
+            self.metrics, self.meta, self.discard = {}, {}, False
+            self.decide(priority, MANUAL)
 
 
 def _set(value: object) -> bool:

@@ -6,10 +6,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from spanbridge.exporters.datadog.sampler import agent_rates
 from tests.exporters import receivers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+
+@pytest.fixture(autouse=True)
+def _no_rates() -> Iterator[None]:
+    """No rates that the agent of another test has answered."""
+    agent_rates.clear()
+    yield
+    agent_rates.clear()
 
 
 @pytest.fixture(scope="session")
