@@ -217,6 +217,7 @@ def test_other_names_with_rows_of_their_own(package: Any, spans: Spans, *, wante
     rows = [
         Patch("toyaliases", "Client.set_multi", advice if wanted else lambda original, decided: original),
         Patch("toyaliases", "Client.set_many", advice),
+        Patch("toyelsewhere", "Client.set_many", advice),
     ]
     installation = Installation(rows, setup(), lambda: "")
     client = importlib.import_module("toyaliases").Client
@@ -227,6 +228,7 @@ def test_other_names_with_rows_of_their_own(package: Any, spans: Spans, *, wante
     assert [status.state for status in installation.states.values()] == [
         State.ACTIVE if wanted else State.DISABLED,
         State.ACTIVE,
+        State.WAITING,
     ]
     installation.close()
     assert client.set_many is client.set_multi is client.set_all

@@ -202,7 +202,11 @@ class Installation:
     def _names(self, patch: Patch, holder: Any, original: Any) -> list[str]:
         """Answer the names that a method has in its class, less those that another row waits for."""
         prefix = patch.target.rpartition(".")[0]
-        own = {row.target for row, status in self.states.items() if status.state is State.WAITING and row != patch}
+        own = {
+            row.target
+            for row, status in self.states.items()
+            if row.module == patch.module and row != patch and status.state is State.WAITING
+        }
         return [key for key, item in vars(holder).items() if item is original and f"{prefix}.{key}" not in own]
 
     def close(self) -> None:

@@ -55,14 +55,15 @@ class Semconv:
         return f"https://opentelemetry.io/schemas/{version}"
 
 
-def from_env() -> Semconv:
+def from_env(opt_in: str | None = None) -> Semconv:
     """Read SPANBRIDGE_SEMCONV and OTEL_SEMCONV_STABILITY_OPT_IN as they are now.
 
-    The second is a comma list of `http`, `http/dup`, `database`, `database/dup`
-    (https://opentelemetry.io/docs/specs/semconv/non-normative/http-migration/).
+    Args:
+        opt_in: instead of the second: a comma list of `http`, `http/dup`, `database`, `database/dup`
+            (https://opentelemetry.io/docs/specs/semconv/non-normative/http-migration/).
     """
     contrib = from_environment(("SPANBRIDGE_SEMCONV",), _is_contrib, default=False)
-    opted = words(environ.get("OTEL_SEMCONV_STABILITY_OPT_IN", "").lower())
+    opted = words((environ.get("OTEL_SEMCONV_STABILITY_OPT_IN", "") if opt_in is None else opt_in).lower())
     unset = Names.OLD if contrib else Names.STABLE
     return Semconv(_chosen("http", opted, unset), _chosen("database", opted, unset), contrib)
 
