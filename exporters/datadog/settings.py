@@ -371,18 +371,26 @@ def _pattern(raw: str) -> str:
 def neutral_settings() -> dict[str, Any]:
     """Translate DD_* variables into the option keys of `spanbridge.core.options`; only what is set is in the answer.
 
-    Keys: `integrations.<name>.{enabled,distributed_tracing,trace_fetch_methods,split_by_domain}`, `http.header_tags`
-    (lower-case header -> tag name, or "" for the usual one), `http.obfuscation_pattern` ("" switches it off),
+    Keys: `integrations.<name>.{enabled,distributed_tracing,trace_fetch_methods,split_by_domain}`, and `disabled_by`,
+    the reason, where `enabled` is false; `http.header_tags` (lower-case header -> tag name, or "" for the usual one),
+    `http.obfuscation_pattern` ("" switches it off),
     `http.server.query_string`, `http.client.query_string`, `http.client_ip`.
     """
     found: dict[str, Any] = {}
     for switch in ("enabled", "distributed_tracing", "trace_fetch_methods", "split_by_domain"):
         for name, value in _switches(switch).items():
             found[f"integrations.{name}.{switch}"] = value
+    for integration, ours in INTEGRATIONS.items():
+        for variable in _names(*(one.format(integration.upper()) for one in _INTEGRATION_SWITCHES["enabled"])):
+            for name in ours:
+                if variable in environ and found.get(f"integrations.{name}.enabled") is False:
+                    found[f"integrations.{name}.disabled_by"] = f"{variable} is false"
     nothing: dict[str, bool] = {}
     for module, value in _read(_patch_modules, nothing, "DD_PATCH_MODULES").items():
         for name in INTEGRATIONS.get(module.lower(), ()):
             found[f"integrations.{name}.enabled"] = value
+            if not value:
+                found[f"integrations.{name}.disabled_by"] = "DD_PATCH_MODULES switches it off"
     unset: bool | None = None
     convert: Callable[[str], bool | None] = boolean
     for key, variable in _SWITCHES.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING
 
 from spanbridge.version import __version__
@@ -25,9 +26,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     listing = commands.add_parser("list", help="list the integrations and what they do in this environment")
     listing.set_defaults(run=_list)
 
-    chosen = parser.parse_args(arguments)
+    doctor = commands.add_parser(
+        "doctor",
+        help="say why nothing is traced, or what is",
+        usage="spanbridge doctor [--send] [--json] [--seconds N] [-- COMMAND ...]",
+        description="Runs COMMAND (or an empty program) as `opentelemetry-instrument COMMAND` would, and reports:"
+        " integrations, conflicts, configuration, the Agent. Exit code 1 when something is wrong.",
+    )
+    doctor.add_argument("--send", action="store_true", help="send the Agent one trace")
+    doctor.add_argument("--json", action="store_true", help="print the report for machines")
+    doctor.add_argument("--seconds", type=float, help="interrupt COMMAND after N seconds, such as a server")
+    doctor.set_defaults(run=_doctor)
+
+    ours, command = _split(list(sys.argv[1:] if arguments is None else arguments))
+    chosen = parser.parse_args(ours)
+    chosen.program = command
+    if command and chosen.run is not _doctor:
+        parser.error(f"unrecognized arguments: {' '.join(command)}")
     code: int = chosen.run(chosen)
     return code
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Part our own arguments from the user's command, which begins after `--`."""
+    if "--" not in arguments:
+        return arguments, []
+    at = arguments.index("--")
+    return arguments[:at], arguments[at + 1 :]
+
+
+def _doctor(chosen: argparse.Namespace) -> int:
+    from spanbridge import doctor
+
+    return doctor.run(chosen.program, seconds=chosen.seconds, send=chosen.send, as_json=chosen.json)
 
 
 def _demo(chosen: argparse.Namespace) -> int:
@@ -39,9 +70,12 @@ def _demo(chosen: argparse.Namespace) -> int:
 def _list(chosen: argparse.Namespace) -> int:
     import spanbridge
 
-    rows = spanbridge.status()
-    width = max((len(row.name) for row in rows), default=0)
-    for row in rows:
+    spanbridge.instrument()
+    rows = [("integration", "state", "installed", "versions", "tested up to")]
+    for row in spanbridge.status():
         requires = " or ".join(row.requires) or "standard library"
-        print(f"{row.name:{width}}  {requires}" + (f"  (installed: {row.version})" if row.version else ""))
+        rows.append((row.name, str(row.state), row.version or "-", requires, row.tested or "-"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
     return 0

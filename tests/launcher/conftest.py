@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -38,6 +39,7 @@ class Agent(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__((HOST, 0), _Handler)
         self.spans: list[dict[str, Any]] = []
+        self.info: dict[str, Any] | None = None
         self.url = f"http://{HOST}:{self.server_address[1]}"
 
 
@@ -53,7 +55,11 @@ class _Handler(BaseHTTPRequestHandler):
     do_POST = do_PUT
 
     def do_GET(self) -> None:
-        self._answer(404, b"")
+        info = self.server.info
+        if info is None or self.path != "/info":
+            self._answer(404, b"")
+        else:
+            self._answer(200, json.dumps(info).encode())
 
     def _answer(self, status: int, body: bytes) -> None:
         self.send_response(status)
@@ -79,14 +85,18 @@ def agent() -> Iterator[Agent]:
 
 @pytest.fixture
 def run(agent: Agent, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run a program to its end: `run(program, launcher=False, **variables)`."""
+    """Run a program to its end: `run(program, launcher=False, **variables)`, or with `doctor` the doctor's words."""
 
-    def start(program: str, *, launcher: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
+    def start(
+        program: str, *, launcher: bool = True, doctor: tuple[str, ...] = (), **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         path = tmp_path / "program.py"
         path.write_text(textwrap.dedent(program))
         python_path = os.pathsep.join(filter(None, [*_packages(tmp_path), os.environ.get("PYTHONPATH", "")]))
         settings = {"DD_TRACE_AGENT_URL": agent.url, "PYTHONPATH": python_path, **variables}
         command = [*([LAUNCHER] if launcher else []), sys.executable, str(path)]
+        if doctor:
+            command = [sys.executable, "-m", "spanbridge", *doctor, "--", sys.executable, str(path)]
         environment = {**os.environ, **settings}
         return subprocess.run(
             command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
@@ -103,11 +113,11 @@ def _packages(directory: Path) -> list[str]:
 def distribution(tmp_path: Path) -> Callable[..., None]:
     """Make a distribution that the next `run` finds: `distribution(name, source, {group: {entry: target}})`."""
 
-    def make(name: str, source: str, entry_points: dict[str, dict[str, str]]) -> None:
+    def make(name: str, source: str, entry_points: dict[str, dict[str, str]], version: str = "1.0") -> None:
         site = tmp_path / f"site-{name}"
-        metadata = site / f"{name}-1.0.dist-info"
+        metadata = site / f"{name}-{version}.dist-info"
         metadata.mkdir(parents=True)
-        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
         lines = [
             line
             for group, entries in entry_points.items()

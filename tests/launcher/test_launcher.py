@@ -266,10 +266,10 @@ def test_nothing_of_ours_imports_ssl_or_a_client_library(run):
         original = builtins.__import__
         stand_in = types.SimpleNamespace(iscoroutinefunction=lambda function: False, Lock=object)
 
-        def importer(name, globals=None, *rest):
+        def importer(name, globals=None, *rest, **more):
             if name == "asyncio" and (globals or {}).get("__name__", "").startswith(("wrapt", "opentelemetry")):
                 return stand_in
-            return original(name, globals, *rest)
+            return original(name, globals, *rest, **more)
 
         builtins.__import__ = importer
         import spanbridge.auto

@@ -165,10 +165,14 @@ class Instrumentor(BaseInstrumentor):  # type: ignore[misc]
                 state, reason = State.TOO_OLD, self._installation.refused
             elif State.WAITING in states:
                 state, reason = State.WAITING, f"{self.library.module} is not imported"
+                if old := self.library.too_old():
+                    state, reason = State.TOO_OLD, old
             else:
                 state, reason = State.FAILED, "; ".join(f"{row.target}: {row.reason}" for row in patches)
         elif state is State.DISABLED and not self.library.present():
             state, reason = State.NOT_INSTALLED, f"no module named {self.library.module!r}"
+        elif state is State.DISABLED:  # perhaps the launcher has not even called us
+            reason = switched_off(self.name) or reason
         found = self.library.installed()[1]
         return IntegrationStatus(self.name, state, reason, found, self.library.requires, self.library.tested, patches)
 
@@ -187,7 +191,7 @@ def switched_off(name: str) -> str:
     variable = f"SPANBRIDGE_{name.upper()}_ENABLED"
     if from_environment((variable,), boolean, default):
         return ""
-    return f"{variable} is false" if default else "switched off by the vendor's variable"
+    return f"{variable} is false" if default else setting(f"integrations.{name}.disabled_by", "a vendor's setting")
 
 
 def _newer(found: str, tested: str) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined]
 from opentelemetry.util._importlib_metadata import entry_points
 
+from spanbridge.core import spelling
 from spanbridge.core.guard import logger, report
 from spanbridge.core.options import from_environment
 
@@ -74,6 +75,21 @@ def before_instrumentors() -> None:
             "set OTEL_PYTHON_DISTRO=spanbridge and OTEL_PYTHON_CONFIGURATOR=spanbridge",
             names,
         )
+
+
+def after_instrumentors() -> None:
+    """Say what is wrong with the names in the environment, and report on the process when it is asked to.
+
+    The launcher calls this last (group `opentelemetry_post_instrument`), when provider and instrumentors are there.
+    """
+    try:
+        spelling.warn_once()
+        if "SPANBRIDGE_DEBUG" in environ or "SPANBRIDGE_DOCTOR_FOLDER" in environ:
+            from spanbridge.doctor.report import at_start
+
+            at_start()
+    except Exception as error:
+        report("reporting at the start", error)
 
 
 def _arbitrate() -> frozenset[str]:
