@@ -71,11 +71,11 @@ def _list(chosen: argparse.Namespace) -> int:
     import spanbridge
 
     spanbridge.instrument()
-    rows = [("integration", "state", "installed", "versions", "tested up to")]
+    lines = [("integration", "state", "installed", "versions", "tested up to")]
     for row in spanbridge.status():
         requires = " or ".join(row.requires) or "standard library"
-        rows.append((row.name, str(row.state), row.version or "-", requires, row.tested or "-"))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+        lines.append((row.name, str(row.state), row.version or "-", requires, row.tested or "-"))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())
     return 0

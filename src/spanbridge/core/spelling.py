@@ -43,7 +43,7 @@ def misspelt() -> Iterator[Misspelt]:
     every = {entry.name for entry in entry_points(group="opentelemetry_instrumentor")}
     for variable in _LISTS:
         for name in words(environ.get(variable, "")):
-            known = every if variable == _LISTS[0] else ours.keys()
+            known: Collection[str] = every if variable == _LISTS[0] else ours.keys()
             if name not in known and name != "*":
                 yield _answer(f"{variable} names {name!r}, which is no integration", name, known)
     options = {
