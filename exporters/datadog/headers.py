@@ -1,4 +1,4 @@
-"""The wire forms of a trace's record: x-datadog-* (protocol C.1) and the `dd` member of tracestate (protocol C.2).
+"""The wire forms of a trace's record: x-datadog-* (protocol C.1), the `dd` member of tracestate (C.2), B3 (C.3).
 
 Pure functions; whatever a peer sends costs bounded time and at worst yields nothing.
 """
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 TRACE_ID, PARENT_ID = "x-datadog-trace-id", "x-datadog-parent-id"
 PRIORITY, ORIGIN, TAGS = "x-datadog-sampling-priority", "x-datadog-origin", "x-datadog-tags"
 TRACEPARENT, TRACESTATE = "traceparent", "tracestate"
+B3 = "b3"
+B3_TRACE_ID, B3_SPAN_ID, B3_SAMPLED, B3_FLAGS = "x-b3-traceid", "x-b3-spanid", "x-b3-sampled", "x-b3-flags"
 SAMPLED, RANDOM = 0x01, 0x02
 
 _MOST_TRACESTATE_READ, _MOST_TRACESTATE_WRITTEN, _MOST_MEMBERS = 8192, 512, 32
@@ -41,6 +43,9 @@ _MEMBER = re.compile(
 )
 _FOREIGN_IN_VALUE = re.compile(r"[,;~]|[^\x20-\x7e]+")
 _FOREIGN_IN_KEY = re.compile(r"[, =]|[^\x20-\x7e]+")
+_B3_TRACE_ID = re.compile(r"(?:[0-9a-f]{16}){1,2}", re.IGNORECASE)
+_B3_SPAN_ID = re.compile(r"[0-9a-f]{16}", re.IGNORECASE)
+_B3_PRIORITIES = {"0": 0, "1": 1, "d": 2}
 _PARENT = "p"
 
 
@@ -237,3 +242,55 @@ def write_tracestate(own: str, others: Mapping[str, str]) -> str:
             members.remove(member)
             excess -= len(member) + 1
     return ",".join([own, *members])
+
+
+def read_b3(values: Values) -> Found | None:
+    """Read the single header `b3`: trace id, span id, decision.
+
+    Args:
+        values: gives the values of a header by its lower-case name.
+    """
+    trace, _, rest = first(values(B3)).partition("-")
+    span, _, rest = rest.partition("-")
+    return _found_b3(trace, span, rest.partition("-")[0])
+
+
+def read_b3_multi(values: Values) -> Found | None:
+    """Read the headers x-b3-*.
+
+    Args:
+        values: gives the values of a header by its lower-case name.
+    """
+    decision = "d" if first(values(B3_FLAGS)) == "1" else first(values(B3_SAMPLED))
+    return _found_b3(first(values(B3_TRACE_ID)), first(values(B3_SPAN_ID)), decision)
+
+
+def _found_b3(trace: str, span: str, decision: str) -> Found | None:
+    if not (_B3_TRACE_ID.fullmatch(trace) and _B3_SPAN_ID.fullmatch(span)):
+        return None
+    trace_id, span_id = int(trace, 16), int(span, 16)
+    if not trace_id & LOW_64 or not span_id:
+        return None
+    state = TraceState.new(trace_id)
+    state.priority = _B3_PRIORITIES.get(decision)
+    return Found(trace_id, span_id, state)
+
+
+def write_b3(trace_id: int, span_id: int, priority: int | None) -> dict[str, str]:
+    """Render the header `b3`."""
+    decision = "" if priority is None else "-0" if priority <= 0 else "-1" if priority == 1 else "-d"
+    return {B3: f"{_b3_id(trace_id)}-{span_id:016x}{decision}"}
+
+
+def write_b3_multi(trace_id: int, span_id: int, priority: int | None) -> dict[str, str]:
+    """Render the headers x-b3-*."""
+    found = {B3_TRACE_ID: _b3_id(trace_id), B3_SPAN_ID: f"{span_id:016x}"}
+    if priority is not None and priority > 1:
+        found[B3_FLAGS] = "1"
+    elif priority is not None:
+        found[B3_SAMPLED] = str(max(priority, 0))
+    return found
+
+
+def _b3_id(trace_id: int) -> str:
+    return f"{trace_id:032x}" if trace_id >> 64 else f"{trace_id:016x}"

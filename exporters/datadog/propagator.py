@@ -6,6 +6,7 @@ What came in is kept in the context (priority, origin, tags) until the local roo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
@@ -13,7 +14,7 @@ from opentelemetry.context import Context, set_value
 from opentelemetry.propagators.textmap import DefaultGetter, TextMapPropagator, default_getter, default_setter
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, TraceFlags, get_current_span, set_span_in_context
 
-from spanbridge.core.guard import first_time, logger, report
+from spanbridge.core.guard import report
 from spanbridge.exporters.datadog import headers
 from spanbridge.exporters.datadog.mapping import attributes_of
 from spanbridge.exporters.datadog.settings import Settings
@@ -25,6 +26,15 @@ if TYPE_CHECKING:
     from opentelemetry.propagators.textmap import CarrierT, Getter, Setter
 
     from spanbridge.exporters.datadog.headers import Found, Values
+
+
+_FIELDS = {
+    "datadog": (headers.TRACE_ID, headers.PARENT_ID, headers.PRIORITY, headers.ORIGIN, headers.TAGS),
+    "tracecontext": (headers.TRACEPARENT, headers.TRACESTATE),
+    "b3": (headers.B3,),
+    "b3multi": (headers.B3_TRACE_ID, headers.B3_SPAN_ID, headers.B3_SAMPLED, headers.B3_FLAGS),
+    "baggage": ("baggage",),
+}
 
 
 def _fold(name: str) -> str:
@@ -100,6 +110,18 @@ def _inject_datadog(
     setter.set(carrier, headers.PARENT_ID, "0" if span_id == state.absent_parent else str(span_id))
 
 
+def _inject_b3(
+    write: Callable[[int, int, int | None], Mapping[str, str]],
+    carrier: Any,
+    span_context: SpanContext,
+    state: TraceState,
+    setter: Setter[Any],
+) -> None:
+    if span_context.span_id != state.absent_parent:
+        for name, value in write(span_context.trace_id, span_context.span_id, state.priority).items():
+            setter.set(carrier, name, value)
+
+
 def _inject_w3c(carrier: Any, span_context: SpanContext, state: TraceState, setter: Setter[Any]) -> None:
     trace_id, span_id, remote, flags, members, _ = span_context
     if span_id == state.absent_parent:
@@ -164,7 +186,7 @@ class DatadogPropagator(TextMapPropagator):
     @property
     def fields(self) -> set[str]:
         """The headers that `inject` may write."""
-        return {headers.TRACE_ID, headers.PARENT_ID, headers.PRIORITY, headers.ORIGIN, headers.TAGS}
+        return set(_FIELDS["datadog"])
 
 
 def composite_propagator(settings: Settings | None = None) -> TextMapPropagator:
@@ -176,44 +198,27 @@ def composite_propagator(settings: Settings | None = None) -> TextMapPropagator:
     return _CompositePropagator(settings or Settings.from_environment())
 
 
-def _installed(style: str) -> TextMapPropagator | None:
-    """Load a propagator that another distribution offers under the style's name (b3, b3multi)."""
-    from opentelemetry.util._importlib_metadata import entry_points
-
-    try:
-        for entry_point in entry_points(group="opentelemetry_propagator", name=style):
-            propagator = entry_point.load()()
-            if isinstance(propagator, TextMapPropagator):
-                return propagator
-    except Exception as error:
-        report(f"the propagator {style}", error)
-        return None
-    if first_time(f"propagator:{style}"):
-        logger.warning("propagation style %r is ignored: no installed package offers it", style)
-    return None
-
-
 class _CompositePropagator(TextMapPropagator):
     """Several formats at once: the first context found is continued, contradicting ones become links."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        styles = dict.fromkeys((*settings.styles_extract, *settings.styles_inject))
-        own = {"datadog", "tracecontext", "baggage"}
-        others = {style: _installed(style) for style in styles if style not in own}
-        self._others = {style: propagator for style, propagator in others.items() if propagator is not None}
-        self._styles = [style for style in settings.styles_extract if style in self._others or style in own]
         self._baggage = W3CBaggagePropagator()
-        self._reads_baggage = "baggage" in self._styles
-        self._injects = settings.styles_inject
-        self._writers = [self._others[style] for style in settings.styles_inject if style in self._others]
-        if "baggage" in self._injects:
-            self._writers.append(self._baggage)
+        most_tags = settings.x_datadog_tags_max_length
         readers: dict[str, Callable[[Values], Found | None]] = {
-            "datadog": lambda values: headers.read_datadog(values, settings.x_datadog_tags_max_length),
+            "datadog": partial(headers.read_datadog, most_tags=most_tags),
             "tracecontext": headers.read_w3c,
+            "b3": headers.read_b3,
+            "b3multi": headers.read_b3_multi,
         }
-        self._readers = readers
+        writers: dict[str, Callable[[Any, SpanContext, TraceState, Setter[Any]], None]] = {
+            "datadog": partial(_inject_datadog, most_tags=most_tags),
+            "tracecontext": _inject_w3c,
+            "b3": partial(_inject_b3, headers.write_b3),
+            "b3multi": partial(_inject_b3, headers.write_b3_multi),
+        }
+        self._readers = [(style, readers[style]) for style in settings.styles_extract if style in readers]
+        self._writers = [writers[style] for style in settings.styles_inject if style in writers]
 
     def extract(
         self,
@@ -226,20 +231,20 @@ class _CompositePropagator(TextMapPropagator):
         if self._settings.behavior_extract == "ignore":
             return context
         try:
-            context = self._extract_parent(carrier, context, getter)
-            if self._reads_baggage:
-                context = self._baggage.extract(carrier, context, getter)
+            values = _values(carrier, getter)
+            context = self._extract_parent(values, context)
+            if "baggage" in self._settings.styles_extract:
+                context = self._baggage.extract({"baggage": values("baggage")}, context)
         except Exception as error:
             report("extracting trace context", error)
         return context
 
-    def _extract_parent(self, carrier: Any, context: Context, getter: Getter[Any]) -> Context:
-        values = _values(carrier, getter)
+    def _extract_parent(self, values: Values, context: Context) -> Context:
         primary: Found | None = None
         primary_style = ""
         links: list[Link] = []
-        for style in self._styles:
-            found = self._read(style, values, carrier, getter)
+        for style, read in self._readers:
+            found = read(values)
             if found is None:
                 continue
             if primary is None:
@@ -257,18 +262,6 @@ class _CompositePropagator(TextMapPropagator):
             return set_value(REMOTE_KEY, Remote(0, TraceState(), (link, *links)), context)
         return _with_remote(primary, tuple(links), context)
 
-    def _read(self, style: str, values: Values, carrier: Any, getter: Getter[Any]) -> Found | None:
-        if (reader := self._readers.get(style)) is not None:
-            return reader(values)
-        if (other := self._others.get(style)) is None:
-            return None
-        span_context = get_current_span(other.extract(carrier, Context(), getter)).get_span_context()
-        if not span_context.is_valid:
-            return None
-        state = TraceState.new(span_context.trace_id)
-        state.priority = int(span_context.trace_flags & headers.SAMPLED)
-        return headers.Found(span_context.trace_id, span_context.span_id, state)
-
     def inject(
         self,
         carrier: CarrierT,
@@ -280,22 +273,15 @@ class _CompositePropagator(TextMapPropagator):
         span_context = span.get_span_context()
         if span_context.is_valid:
             state = _state(span, span_context, context)
-            if "datadog" in self._injects:
-                _inject_datadog(carrier, span_context, state, setter, self._settings.x_datadog_tags_max_length)
-            if "tracecontext" in self._injects:
-                _inject_w3c(carrier, span_context, state, setter)
-        for writer in self._writers:
-            writer.inject(carrier, context, setter)
+            for write in self._writers:
+                write(carrier, span_context, state, setter)
+        if "baggage" in self._settings.styles_inject:
+            self._baggage.inject(carrier, context, setter)
 
     @property
     def fields(self) -> set[str]:
         """The headers that `inject` may write."""
-        found = set().union(*(writer.fields for writer in self._writers))
-        if "datadog" in self._injects:
-            found |= {headers.TRACE_ID, headers.PARENT_ID, headers.PRIORITY, headers.ORIGIN, headers.TAGS}
-        if "tracecontext" in self._injects:
-            found |= {headers.TRACEPARENT, headers.TRACESTATE}
-        return found
+        return {header for style in self._settings.styles_inject for header in _FIELDS.get(style, ())}
 
 
 def _same_trace(primary: Found, other: Found) -> bool:

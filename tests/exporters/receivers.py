@@ -54,7 +54,7 @@ def test_agent(directory: Path) -> Iterator[TestAgent]:
     try:
         command = agent.command(directory)
     except processes.DemoError:
-        _missing("ddapm-test-agent")
+        missing("ddapm-test-agent")
     with processes.running(
         command,
         agent.port,
@@ -125,7 +125,7 @@ def mini_agent(directory: Path) -> Iterator[MiniAgent]:
     """Run the mini agent, with a sink in place of Datadog."""
     spec = find_spec("datadog_serverless_compat")
     if spec is None or spec.origin is None or not sys.platform.startswith("linux"):
-        _missing("datadog-serverless-compat")
+        missing("datadog-serverless-compat")
     packed = Path(spec.origin).parent / "bin" / "linux-amd64" / "datadog-serverless-compat"
     binary = shutil.copy(packed, directory / packed.name)
     binary.chmod(0o755)  # the wheel ships it without
@@ -160,7 +160,7 @@ def served(server: ThreadingHTTPServer) -> Iterator[None]:
         thread.join()
 
 
-def _missing(package: str) -> None:
+def missing(package: str) -> None:
     message = f"{package} is missing; pip install {package}"
     pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
 

@@ -403,27 +403,62 @@ def test_styles() -> None:
     assert composite_propagator(Settings(styles_inject=("tracecontext",))).fields == {"traceparent", "tracestate"}
 
 
-def test_styles_of_other_packages_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    class EntryPoint:
-        @staticmethod
-        def load() -> Any:
-            return TraceContextTextMapPropagator
-
-    monkeypatch.setattr(
-        "opentelemetry.util._importlib_metadata.entry_points",
-        lambda group, name: [EntryPoint] if (group, name) == ("opentelemetry_propagator", "b3") else [],
-    )
-    assert current(extract(W3C, styles_extract=("b3",))).trace_id == TRACE
-    assert inject(local(TraceState(1)), styles_inject=("b3",)).keys() == {"traceparent"}
+B3_ID = f"{TRACE:032x}-{SPAN:016x}"
 
 
-def test_styles_that_nobody_offers_are_named_once(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        for _ in range(3):
-            assert current(extract(DATADOG, styles_extract=("b3multi", "datadog"))).trace_id == TRACE
-    assert [record.getMessage() for record in caplog.records] == [
-        "propagation style 'b3multi' is ignored: no installed package offers it"
-    ]
+@pytest.mark.parametrize(
+    ("carrier", "expected"),
+    [
+        ({"b3": f"{B3_ID}-1"}, (TRACE, SPAN, 1)),
+        ({"B3": f"{B3_ID}-d-00000000000000ff"}, (TRACE, SPAN, 2)),
+        ({"b3": f"{B3_ID}-0"}, (TRACE, SPAN, 0)),
+        ({"b3": B3_ID.upper()}, (TRACE, SPAN, None)),
+        ({"b3": f"{LOW:016x}-{SPAN:016x}-1"}, (LOW, SPAN, 1)),
+        ({"X-B3-TraceId": f"{TRACE:032x}", "X-B3-SpanId": f"{SPAN:016x}", "X-B3-Sampled": "1"}, (TRACE, SPAN, 1)),
+        ({"HTTP_X_B3_TRACEID": f"{TRACE:032x}", "HTTP_X_B3_SPANID": f"{SPAN:016x}", "HTTP_X_B3_FLAGS": "1"},
+         (TRACE, SPAN, 2)),
+        ({"x-b3-traceid": f"{TRACE:032x}"}, None),
+        ({"b3": "0"}, None),
+        ({"b3": ""}, None),
+        ({"b3": f"{TRACE:032x}-{SPAN:016x}-1"[1:]}, None),
+        ({"b3": f"{0:032x}-{SPAN:016x}-1"}, None),
+        ({"b3": f"{TRACE:032x}-{0:016x}-1"}, None),
+        ({"b3": f"{TRACE:032x}-xyz"}, None),
+    ],
+)  # fmt: skip
+def test_b3_is_read(carrier: dict[str, str], expected: tuple[int, int, int | None] | None) -> None:
+    context = extract(carrier, styles_extract=("b3", "b3multi"))
+    if expected is None:
+        assert not current(context).is_valid
+    else:
+        assert (current(context).trace_id, current(context).span_id, state(context).priority) == expected
+
+
+@pytest.mark.parametrize(
+    ("priority", "single", "multi"),
+    [
+        (-1, "-0", {"x-b3-sampled": "0"}), (0, "-0", {"x-b3-sampled": "0"}), (1, "-1", {"x-b3-sampled": "1"}),
+        (2, "-d", {"x-b3-flags": "1"}), (None, "", {}),
+    ],
+)  # fmt: skip
+def test_b3_is_written(priority: int | None, single: str, multi: dict[str, str]) -> None:
+    context = local(TraceState(priority))
+    assert inject(context, styles_inject=("b3",)) == {"b3": B3_ID + single}
+    expected = {"x-b3-traceid": f"{TRACE:032x}", "x-b3-spanid": f"{SPAN:016x}", **multi}
+    assert inject(context, styles_inject=("b3multi",)) == expected
+    fields = composite_propagator(Settings(styles_inject=("b3", "b3multi"))).fields
+    assert {"b3", *expected} <= fields
+
+
+def test_b3_goes_together_with_the_other_styles() -> None:
+    context = extract(DATADOG | {"b3": f"{7:032x}-{8:016x}-1"}, styles_extract=("datadog", "b3"))
+    assert current(context).trace_id == TRACE
+    assert links(context) == [(7, {"reason": "terminated_context", "context_headers": "b3"})]
+
+
+def test_baggage_is_read_whatever_the_headers_case() -> None:
+    for name in ("baggage", "Baggage", "HTTP_BAGGAGE"):
+        assert baggage.get_baggage("a", extract({name: "a=1"})) == "1"
 
 
 def test_goes_together_with_the_stock_propagators() -> None:
