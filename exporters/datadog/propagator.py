@@ -259,7 +259,7 @@ class _CompositePropagator(TextMapPropagator):
             return context
         if self._settings.behavior_extract == "restart":
             link = _link(primary, "propagation_behavior_extract", primary_style)
-            return set_value(REMOTE_KEY, Remote(0, TraceState(), (link, *links)), context)
+            return set_value(REMOTE_KEY, Remote(0, TraceState(), (link,)), context)
         return _with_remote(primary, tuple(links), context)
 
     def inject(
