@@ -373,9 +373,9 @@ def neutral_settings() -> dict[str, Any]:
     """Translate DD_* variables into the option keys of `spanbridge.core.options`; only what is set is in the answer.
 
     Keys: `integrations.<name>.{enabled,distributed_tracing,trace_fetch_methods,trace_connect,split_by_domain}`, and
-    `disabled_by`, the reason, where `enabled` is false; `http.header_tags` (lower-case header -> tag name, or "" for the
-    usual one), `http.obfuscation_pattern` ("" switches it off), `http.server.query_string`, `http.client.query_string`,
-    `http.client_ip`, `database.comments` and `integrations.<name>.comment_tags` (see
+    `disabled_by`, the reason, where `enabled` is false; `http.header_tags` (lower-case header -> tag name, or "" for
+    the usual one), `http.obfuscation_pattern` ("" switches it off), `http.server.query_string`,
+    `http.client.query_string`, `http.client_ip`, `database.comments` and `integrations.<name>.comment_tags` (see
     `spanbridge.conventions.sqlcommenter`).
     """
     found: dict[str, Any] = {}
