@@ -458,6 +458,29 @@ def test_generator_that_is_left_early(spans: Spans) -> None:
     assert [span["status"] for span in spans] == ["UNSET"]
 
 
+def test_a_span_that_is_current_in_a_generator_left_early_leaks_nothing(spans: Spans) -> None:
+    def numbers() -> Iterator[int]:
+        with spans.provider.get_tracer("test").start_as_current_span("inner"):
+            yield 1
+
+    async def numbers_async() -> AsyncIterator[int]:
+        with spans.provider.get_tracer("test").start_as_current_span("inner"):
+            yield 1
+
+    async def leave_early() -> None:
+        steps = traced(numbers_async, setup(), operation())()
+        await anext(steps)
+        await steps.aclose()
+        assert not trace.get_current_span().get_span_context().is_valid
+
+    steps = traced(numbers, setup(), operation())()
+    next(steps)
+    steps.close()
+    assert not trace.get_current_span().get_span_context().is_valid
+    asyncio.run(leave_early())
+    assert [span["parent"] for span in spans] == ["toy", None, "toy", None]
+
+
 def test_generator_that_raises(spans: Spans, caplog: pytest.LogCaptureFixture) -> None:
     error = BoomError()
 

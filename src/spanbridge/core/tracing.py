@@ -7,7 +7,8 @@ unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import wraps
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
@@ -139,7 +140,7 @@ class Operation(Generic[R]):
     parent: Callable[[R, Context], tuple[Context, SpanKind]] | None = None
     inject: Callable[[R, Context], None] | None = None
     opened: Callable[[Span, R], None] | None = None
-    prepare: Callable[[Scope[R]], object] | None = None
+    prepare: Callable[[Scope[R]], None] | None = None
     succeeded: Callable[[Span, R, Any], None] | None = None
     failed: Callable[[Span, R, BaseException], None] | None = None
     stream: Callable[[Scope[R], Any], Any] | None = None
@@ -293,6 +294,16 @@ async def _awaited(scope: Scope[Any], awaitable: Any) -> Any:
     return scope.finish(result)
 
 
+@contextmanager
+def _within(scope: Scope[Any]) -> Iterator[None]:
+    """Be current while a generator is closed: what it attached and left attached, it detaches to our context now."""
+    token = attach(scope.context)
+    try:
+        yield
+    finally:
+        detach(token)
+
+
 def _steps(begin: Begin, wrapped: Wrapped) -> Wrapped:
     """Return a generator function that runs the one that `wrapped` makes, in a span from its first step to its last."""
 
@@ -319,7 +330,8 @@ def _steps(begin: Begin, wrapped: Wrapped) -> Wrapped:
                 try:
                     sent, step = (yield item), generator.send
                 except GeneratorExit:
-                    generator.close()
+                    with _within(scope):
+                        generator.close()
                     raise
                 except BaseException as error:
                     sent, step = error, generator.throw
@@ -358,7 +370,8 @@ def _async_steps(begin: Begin, wrapped: Wrapped) -> Wrapped:
                 try:
                     sent, step = (yield item), generator.asend
                 except GeneratorExit:
-                    await generator.aclose()
+                    with nullcontext() if scope is None else _within(scope):
+                        await generator.aclose()
                     raise
                 except BaseException as error:
                     sent, step = error, generator.athrow
