@@ -20,7 +20,6 @@ from spanbridge.exporters.datadog.tags import Attributes, normalised, quantised,
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from spanbridge.exporters.datadog.settings import Settings
     from spanbridge.exporters.datadog.tags import Finish, Target
 
 Rule: TypeAlias = "Callable[[str, Attributes], str]"
@@ -67,21 +66,13 @@ def connection(vendor: str) -> Rule:
 
 
 def fetch(prefix: str) -> Rule:
-    """Fetching rows of a statement is `<prefix>.fetchone`."""
+    """Fetching rows of a statement is `<prefix>.query.fetchone`."""
 
     def rule(name: str, attributes: Attributes) -> str:
         operation = attributes.get("db.operation.name")
-        return f"{prefix}.{operation.lower()}" if operation in _FETCHES else ""
+        return f"{prefix}.query.{operation.lower()}" if operation in _FETCHES else ""
 
     return rule
-
-
-def vertica_part(name: str, attributes: Attributes) -> str:
-    """Fetching rows is `vertica.fetchone`, loading them `vertica.copy`."""
-    return "vertica.copy" if attributes.get("db.operation.name") == "COPY" else _VERTICA_FETCH(name, attributes)
-
-
-_VERTICA_FETCH = fetch("vertica")
 
 
 def other_than(operation: str) -> Rule:
@@ -103,6 +94,12 @@ def route(name: str, attributes: Attributes) -> str:
     """`GET /items/<int:id>`; for unmatched requests `GET 404`."""
     method, matched = _method(attributes), attributes.get("http.route") or status(attributes)
     return f"{method} {matched}" if matched else method
+
+
+def django_route(name: str, attributes: Attributes) -> str:
+    """`GET items/<int:id>`; `GET ^/` for the empty pattern; for unmatched requests `GET 404`."""
+    matched = attributes.get("http.route") or "404"
+    return f"{_method(attributes)} {'^/' if matched == '/' else matched}"
 
 
 def route_or_status(name: str, attributes: Attributes) -> str:
@@ -317,7 +314,6 @@ class Row:
         part: rule that names spans with the main operation's resource and type (fetches, compiling a template), or "".
         setting: middle of DD_<SETTING>_SERVICE; empty means the library's name or the component.
         status_decides: an exception that carries an HTTP status below 500 makes no error.
-        connect: the name of spans for connections that are opened, instead of `<vendor>.connection.connect`.
     """
 
     operation: str | Rule
@@ -334,7 +330,6 @@ class Row:
     part: Rule = main
     setting: str = ""
     status_decides: bool = False
-    connect: str = ""
 
 
 _web = partial(Row, type="web", tags=tags.HTTP_SERVER, finish=tags.server_url, inner=without_method)
@@ -353,8 +348,9 @@ CLASSIC: dict[str, Row] = {
     "aiohttp_server": _web("aiohttp.request", route_or_status, "aiohttp-web", component="aiohttp"),
     "asgi": _web("asgi.request", route_or_path, "asgi", measured=False),
     "bottle": _web("bottle.request", route, "bottle"),
-    "django": _web("django.request", route, "django"),
-    "djangorestframework": _web("django.request", route, "django", component="django"),
+    "django": _web("django.request", django_route, "django", tags=tags.HTTP_SERVER | tags.DJANGO_USER),
+    "django client": _sql(vendor_query, statement, vendor, inner=connection("django"), component="django"),
+    "djangorestframework": _web("django.request", django_route, "django", component="django"),
     "falcon": _web("falcon.request", falcon_resource, "falcon", own=True),
     "flask": _web(
         "flask.request",
@@ -378,26 +374,25 @@ CLASSIC: dict[str, Row] = {
     "httplib": _http("http.client.request", constant("http.client.request"), measured=False),
     "requests": _http("requests.request", method_and_path, "requests", own=True),
     # SQL databases
-    "aiopg": _sql("postgres.query", statement, "postgres", inner=connection("postgres"), part=fetch("postgres.query")),
-    "mysql": _sql("mysql.query", statement, "mysql", inner=connection("mysql"), part=fetch("mysql.query")),
+    "aiopg": _sql("postgres.query", statement, "postgres", inner=connection("postgres"), part=fetch("postgres")),
+    "mysql": _sql("mysql.query", statement, "mysql", inner=connection("mysql"), part=fetch("mysql")),
     "mysqlclient": _sql(
-        "mysql.query", statement, "mysql", component="mysqldb", inner=connection("MySQLdb"), part=fetch("mysql.query")
+        "mysql.query", statement, "mysql", component="mysqldb", inner=connection("MySQLdb"), part=fetch("mysql")
     ),
-    "psycopg": _sql("postgres.query", statement, "postgres", inner=connection("psycopg"), part=fetch("postgres.query")),
+    "psycopg": _sql("postgres.query", statement, "postgres", inner=connection("psycopg"), part=fetch("postgres")),
     "psycopg2": _sql(
         "postgres.query",
         statement,
         "postgres",
         component="psycopg",
-        connect="psycopg2.connect",
         inner=connection("postgres"),
-        part=fetch("postgres.query"),
+        part=fetch("postgres"),
     ),
     "sqlalchemy": _sql(vendor_query, statement, vendor, inner=connection("sqlalchemy")),
     "sqlite3": _sql(
-        "sqlite.query", statement, "sqlite", component="sqlite", inner=connection("sqlite"), part=fetch("sqlite.query")
+        "sqlite.query", statement, "sqlite", component="sqlite", inner=connection("sqlite"), part=fetch("sqlite")
     ),
-    "vertica": _sql("vertica.query", statement, "vertica", inner=connection("vertica"), part=vertica_part),
+    "vertica": _sql("vertica.query", statement, "vertica", inner=connection("vertica"), part=fetch("vertica")),
     # other stores
     "cassandra": Row("cassandra.query", cassandra_query, "cassandra", type="cassandra", own=True, tags=tags.CASSANDRA),
     "elasticsearch": Row(
@@ -475,21 +470,12 @@ def row_for(scope: str, kind: SpanKind, schema: str = "v0") -> tuple[str, Row] |
 
 def _in_v1(key: str, row: Row) -> Row:
     operation = V1.get(key, row.operation)
-    part = fetch("postgresql.query") if operation == "postgresql.query" else row.part
+    part = fetch("postgresql") if operation == "postgresql.query" else row.part
     return replace(row, operation=operation, part=part, service="")
 
 
-def own_service(library: str, row: Row, settings: Settings, application: str) -> str | Rule:
-    """Answer the service of a library's spans: what is set for it, its row's, or the application's; "" without any."""
-    for name in filter(None, (row.setting, library, row.component)):
-        if chosen := settings.integration_services.get(name):
-            return chosen
-    if library in settings.split_by_domain:
-        return called_host
-    if application and (settings.remove_integration_services or not row.own):
-        return application
-    return row.service or application
-
+# What the last word of a detail span's name says of its type.
+_DETAIL_TYPES = {"cache": "cache", "render": "template"}
 
 Names: TypeAlias = tuple[str, str, str, bool]
 """Operation, resource, type, and whether the span is measured."""
@@ -498,10 +484,8 @@ Names: TypeAlias = tuple[str, str, str, bool]
 def classic_names(row: Row, name: str, attributes: Attributes) -> Names:
     """Name a span by its library's row."""
     if row.inner is not main and (inner := row.inner(name, attributes)):
-        if inner.endswith(".connect"):
-            inner = row.connect or inner
-            return inner, inner, row.type, row.measured
-        return inner, inner, "", False
+        part = text(attributes, "code.function.name", "template.name")  # which function or template the detail is
+        return inner, part or inner, _DETAIL_TYPES.get(inner.rpartition(".")[2], ""), False
     if row.part is not main and (part := row.part(name, attributes)):
         return part, row.resource(name, attributes), row.type, False
     operation = row.operation

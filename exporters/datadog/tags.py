@@ -211,6 +211,7 @@ HTTP_SERVER: dict[str, Target] = _HTTP | dict.fromkeys(
         *("http.client_ip", "net.peer.ip", "net.peer.name", "net.peer.port", "net.host.ip"),
     )
 )
+DJANGO_USER: dict[str, Target] = {"user.id": string("usr.id", "django.user.id")}
 CLIENT_IP: dict[str, Target] = {
     "client.address": "http.client_ip",
     "http.client_ip": "http.client_ip",
@@ -247,7 +248,6 @@ SQL: dict[str, Target] = _DATABASE | {
     "db.query.text": None,
     "db.statement": None,
     "db.operation.batch.size": _flag("sql.executemany"),
-    "spanbridge.db.trace_injected": _flag("_dd.dbm_trace_injected"),
 }
 REDIS: dict[str, Target] = _DATABASE | {
     "db.query.text": "redis.raw_command",

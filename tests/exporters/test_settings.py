@@ -293,6 +293,10 @@ def test_span_sampling_rules_may_stand_in_a_file(
         ({"DD_REQUESTS_DISTRIBUTED_TRACING": "no"}, {"integrations.requests.distributed_tracing": False}),
         ({"DD_REQUESTS_SPLIT_BY_DOMAIN": "1"}, {"integrations.requests.split_by_domain": True}),
         ({"DD_SQLITE_TRACE_FETCH_METHODS": "1"}, {"integrations.sqlite3.trace_fetch_methods": True}),
+        (
+            {"DD_DJANGO_INSTRUMENT_CACHES": "1"},
+            {"integrations.django.cache_spans": True, "integrations.djangorestframework.cache_spans": True},
+        ),
         ({"DD_TRACE_HEADER_TAGS": "X-User:user, Host"}, {"http.header_tags": {"x-user": "user", "host": ""}}),
         ({"DD_HTTP_SERVER_TAG_QUERY_STRING": "false"}, {"http.server.query_string": False}),
         ({"DD_TRACE_HTTP_CLIENT_TAG_QUERY_STRING": "false"}, {"http.client.query_string": False}),

@@ -183,6 +183,33 @@ EXCLUDED_URLS: Option[str | None] = Option(
 )
 
 
+TRACED_REQUEST_ATTRS: Option[str | None] = Option(
+    "traced_request_attrs",
+    None,
+    "Comma list of attributes of the framework's request object that spans get under the same names.",
+    str,
+    ("OTEL_PYTHON_{NAME}_TRACED_REQUEST_ATTRS",),
+)
+
+
+def copied(setup: Setup) -> Callable[[object], dict[str, Any]] | None:
+    """Compile what copies attributes of a framework's request object; None when none is to be copied.
+
+    In `contrib` mode the variable is read when a request arrives, as contrib's users may set it late.
+    """
+    names = TRACED_REQUEST_ATTRS.variables_for(setup.integration)
+
+    def copy(wanted: tuple[str, ...], request: object) -> dict[str, Any]:
+        found = ((name, getattr(request, name, None)) for name in wanted)
+        plain = (bool, int, float, str)
+        return {name: value if isinstance(value, plain) else str(value) for name, value in found if value is not None}
+
+    if setup.semconv.contrib and setup.options["traced_request_attrs"] is None:
+        return lambda request: copy(words(next((raw for name in names if (raw := environ.get(name))), "")), request)
+    wanted = words(setup.options["traced_request_attrs"] or "")
+    return partial(copy, wanted) if wanted else None
+
+
 def excluded(setup: Setup) -> Callable[[str], bool] | None:
     """Compile the test for URLs that are not to be traced; None when all are.
 

@@ -174,7 +174,7 @@ def wsgi_reader(semconv: Semconv) -> Callable[[Environ], Request]:
                 target if contrib or not target or not query else target.replace(query, request.query or "")
             )
             if not target:
-                request.url = clean_url(_url(environ))
+                request.url = clean_url(url_of(environ))
         request.peer_ip = remote = get("REMOTE_ADDR")
         name = get("REMOTE_HOST")
         if name and name != remote:
@@ -412,7 +412,7 @@ def wsgi(
             environ = args[-2]
             if untraced is not None and untraced(args[0]):
                 return None
-            if is_excluded is not None and is_excluded(_url(environ)):
+            if is_excluded is not None and is_excluded(url_of(environ)):
                 return None
             return read(environ)
 
@@ -439,7 +439,8 @@ def wsgi(
     return advice
 
 
-def _url(environ: Environ) -> str:
+def url_of(environ: Environ) -> str:
+    """Answer the request's URL (PEP 3333)."""
     try:
         return request_uri(environ)
     except KeyError:

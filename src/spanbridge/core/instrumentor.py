@@ -187,6 +187,9 @@ def switched_off(name: str) -> str:
     enabled = words(environ.get("SPANBRIDGE_ENABLED", ""))
     if enabled and name not in enabled:
         return "SPANBRIDGE_ENABLED does not name it"
+    for_contrib = f"OTEL_PYTHON_{name.upper()}_INSTRUMENT"  # contrib has it for Django
+    if environ.get(for_contrib, "").strip().lower() == "false":
+        return f"{for_contrib} is false"
     default = setting(f"integrations.{name}.enabled", default=True)
     variable = f"SPANBRIDGE_{name.upper()}_ENABLED"
     if from_environment((variable,), boolean, default):
