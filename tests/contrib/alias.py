@@ -45,6 +45,9 @@ def _put_ours_in_place() -> None:
         ours = sys.modules.get(f"{_CONTRIB}.{path.partition('.')[0]}")
         vars(stand_in).update({name: getattr(ours, name, mock.MagicMock(name=name)) for name in names})
         sys.modules[stand_in.__name__] = stand_in
+        parent, _, name = stand_in.__name__.rpartition(".")
+        if parent in sys.modules:
+            setattr(sys.modules[parent], name, stand_in)
 
 
 def _translate_logger_names() -> None:

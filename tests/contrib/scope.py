@@ -33,6 +33,8 @@ class Exempt(NamedTuple):
 _METRICS = "metrics: `meter_provider` is accepted, nothing is recorded (DESIGN section 6)"
 _SEAM = "seam: replaces or reads a private name of contrib's module"
 
+_MIDDLEWARE = "seam: contrib's own dotted path in settings.MIDDLEWARE; ours changes no settings"
+
 EXEMPT = (
     Exempt("asyncio", "TestAsyncioToThread.test_to_thread*", f"{_METRICS}, which these compare as well"),
     Exempt("asyncio", "TestAsyncioCancel.test_cancel", f"{_METRICS}, which it compares as well"),
@@ -40,6 +42,13 @@ EXEMPT = (
     Exempt("asyncio", "TestTraceFuture.test_trace_future_cancelled", f"{_METRICS}, which it compares as well"),
     Exempt("asyncio", "*.test_separator", f"{_SEAM} (get_coros_to_trace)"),
     Exempt("asyncio", "*.test_future_trace_enabled", f"{_SEAM} (get_future_trace_enabled)"),
+    Exempt("django", "*.test_wsgi_metrics*", _METRICS),
+    Exempt("django", "TestMiddlewareSpanActivationTiming.*", _METRICS),
+    Exempt("django", "*.test_hooks", f"{_SEAM} (_DjangoMiddleware._otel_request_hook)"),
+    Exempt("django", "*.test_middleware_added*", _MIDDLEWARE),
+    Exempt("django", "*.test_query_wrapper*", f"{_SEAM} (_QueryWrapper)"),
+    Exempt("django", "*.test_empty_sql", f"{_SEAM} (_QueryWrapper)"),
+    Exempt("django", "*.test_multiple_connection_support", f"{_SEAM} (_QueryWrapper)"),
     Exempt("flask", "*.test_*metric*", _METRICS),
     Exempt("flask", "*.test_duration_histogram_*_with_context*", _METRICS),
     Exempt("flask", "*.test_active_requests_counter_decremented_on_error", _METRICS),
@@ -74,6 +83,7 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
     "asyncio": (),
     "wsgi": (),
     "dbapi": ("util_version", "_logger"),
+    "django": ("_DjangoMiddleware",),
     "flask": (
         "_ENVIRON_ACTIVATION_KEY",
         "_ENVIRON_TOKEN",
@@ -96,5 +106,8 @@ PRIVATE_SUBMODULES: dict[str, tuple[str, ...]] = {
         "OTEL_PYTHON_ASYNCIO_TO_THREAD_FUNCTION_NAMES_TO_TRACE",
     ),
     "asyncio.utils": ("get_coros_to_trace", "get_future_trace_enabled"),
+    "django.middleware": (),
+    "django.middleware.otel_middleware": ("_DjangoMiddleware",),
+    "django.middleware.sqlcommenter_middleware": ("SqlCommenter", "_QueryWrapper", "_get_opentelemetry_values"),
     "redis.util": ("_build_span_meta_data_for_pipeline",),
 }
