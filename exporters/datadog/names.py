@@ -30,6 +30,7 @@ _METHOD = ("http.request.method", "http.method")
 _SYSTEM = ("db.system.name", "db.system")
 _STATEMENT = ("db.query.text", "db.statement")
 _OPERATION = ("db.operation.name", "db.operation")
+_FILTERED = frozenset({"find", "update", "delete"})
 _FETCHES = frozenset({"fetchone", "fetchmany", "fetchall", "FETCHONE", "FETCHMANY", "FETCHALL"})
 
 
@@ -172,11 +173,13 @@ def command(name: str, attributes: Attributes) -> str:
 
 
 def mongo_command(name: str, attributes: Attributes) -> str:
-    """`find users {"age": "?"}`: command, collection, normalised filter."""
+    """`find users {"age": "?"}`: command, collection (1 for a database's commands), normalised filter."""
     query = text(attributes, *_STATEMENT)
     operation = text(attributes, *_OPERATION) or query.partition(" ")[0] or name
     collection = text(attributes, "db.collection.name", "db.mongodb.collection")
-    document = query if query.startswith("{") else ""
+    if not collection and text(attributes, "db.namespace", "db.name"):
+        collection = "1"
+    document = query if query.startswith("{") and operation in _FILTERED else ""
     return " ".join(part for part in (operation, collection, document) if part)
 
 

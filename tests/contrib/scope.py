@@ -57,6 +57,7 @@ EXEMPT = (
     Exempt("flask", "*.test_duplicate_teardown_request*", f"{_SEAM} (_ENVIRON_TOKEN, its own teardown function)"),
     Exempt("requests", "*.test_*metric*", _METRICS),
     Exempt("requests", "*.test_custom_histogram_boundaries*", _METRICS),
+    Exempt("pymongo", "*.test_schema_url_*", f"{_SEAM} (_commandtracer_instance, _tracer)"),
     Exempt("redis", "*.test_schema_url_*", f"{_SEAM} (_get_tracer); the schema URL itself is public"),
     Exempt("redis", "TestBuildSpanMetaDataForPipeline.*", f"{_SEAM} (_build_span_meta_data_for_pipeline)"),
     Exempt("dbapi", "*.test_operation_duration_*", _METRICS),
@@ -96,6 +97,7 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
     "sqlite3": (),
     "threading": (),
     "pymemcache": (),
+    "pymongo": (),
     "redis": ("get_tracer",),
 }
 # Submodules likewise, with what of them is our module's and stand-ins for the rest.

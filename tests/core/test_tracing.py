@@ -1035,6 +1035,21 @@ def test_observed(spans: Spans, caplog: pytest.LogCaptureFixture) -> None:
     assert len(seen) == 2
 
 
+def test_observed_coroutine_functions(spans: Spans) -> None:
+    seen: list[Any] = []
+
+    async def double(value: int) -> int:
+        seen.append("call")
+        return 2 * value
+
+    call = observed(double, setup(), before=lambda value: seen.append(value), after=lambda *args: seen.append(args))
+    assert inspect.iscoroutinefunction(call)
+    assert asyncio.run(call(3)) == 6
+    assert seen == [3, "call", (6, 3)]
+    assert asyncio.run(observed(double, setup(), before=boom, after=boom)(4)) == 8
+    assert len(spans) == 0
+
+
 def test_observed_without_provider(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trace, "_TRACER_PROVIDER", None)
     assert observed(lambda: 7, setup(), before=boom)() == 7

@@ -12,9 +12,11 @@ import socket
 import subprocess
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import pytest
+
+from tests.environments import TREE, environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,9 +45,23 @@ def find(binary: str, package: str) -> str:
             subprocess.run(["apt-get", "-qq", *arguments], env=quiet, check=False, capture_output=True, timeout=600)
         path = _which(binary)
     if path is None:
-        message = f"{binary} is missing; install Debian's package {package}"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+        _missing(f"{binary} is missing; install Debian's package {package}")
     return path
+
+
+def in_environment(program: str, *requirements: str) -> str:
+    """Answer the path of a program from the index, which has an environment of its own, made when first asked for."""
+    try:
+        python = environment(TREE / ".nox" / "servers" / program, *requirements)
+    except (subprocess.CalledProcessError, OSError) as error:
+        _missing(f"{', '.join(requirements)} cannot be installed: {error}")
+    return str(python.parent / program)
+
+
+def _missing(message: str) -> NoReturn:
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
 
 
 def _which(binary: str) -> str | None:

@@ -37,7 +37,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from spanbridge.core.guard import described, report
+from spanbridge.core.guard import described, guarded, report
 from spanbridge.version import __version__
 
 if TYPE_CHECKING:
@@ -567,9 +567,24 @@ def observed(
         wrapped: the original.
         setup: what the `instrument()` call decided.
         before: called with the arguments before the call.
-        after: called with (result, *arguments) after a call that returned.
+        after: called with (result, *arguments) after a call that returned; for an `async def`, with what was awaited.
     """
     source, site = setup.source, _site(setup, wrapped)
+
+    if iscoroutinefunction(wrapped):
+        look = before and guarded(before, site)
+        tell = after and guarded(after, site)
+
+        @wraps(wrapped)
+        async def look_and_await(*args: Any, **kwargs: Any) -> Any:
+            if look is not None and source.tracer is not None:
+                look(*args, **kwargs)
+            result = await wrapped(*args, **kwargs)
+            if tell is not None and source.tracer is not None:
+                tell(result, *args, **kwargs)
+            return result
+
+        return look_and_await
 
     @wraps(wrapped)
     def look_and_call(*args: Any, **kwargs: Any) -> Any:
