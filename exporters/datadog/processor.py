@@ -168,8 +168,7 @@ class DatadogSpanProcessor(SpanProcessor):
 
     def shutdown(self) -> None:
         """Send what is left, and stop; waits as long as the receiver takes spans, and at most `LONGEST_END` seconds."""
-        if self._shut_down:
-            return
+        # Not only once: a signal may come in the midst of it, whose handler is to wait for the rest as well.
         self._shut_down = True
         deadline = monotonic() + LONGEST_END
         if (worker := self._running_worker(deadline)) is not None:

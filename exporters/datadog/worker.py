@@ -86,6 +86,8 @@ class Worker:
 
     def stop(self, deadline: float) -> bool:
         """Have everything sent, wait until `deadline` as long as the receiver takes something, and end the thread."""
+        if self._stopped:
+            return True
         done = self._wait(_Waiter(deadline), PATIENCE)
         self._stopped = True
         self.wake()

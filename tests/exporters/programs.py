@@ -121,14 +121,14 @@ def run(
     )
 
 
-def interrupt_at(file: Path) -> Callable[[subprocess.Popen[str]], None]:
-    """Send SIGINT once `file` exists."""
+def interrupt_at(file: Path, number: int = signal.SIGINT) -> Callable[[subprocess.Popen[str]], None]:
+    """Send a signal once `file` exists."""
 
     def meanwhile(process: subprocess.Popen[str]) -> None:
         deadline = time.monotonic() + 20
         while not file.exists() and time.monotonic() < deadline:
             time.sleep(0.02)
-        os.kill(process.pid, signal.SIGINT)
+        os.kill(process.pid, number)
 
     return meanwhile
 

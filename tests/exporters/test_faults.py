@@ -1,10 +1,8 @@
-"""Programs whose receiver fails, or that end in odd ways: each in a process of its own, with our exit handlers and all.
-
-Not here, because they do not hold yet: SIGTERM under its default handler, and `os._exit` without a flush.
-"""
+"""Programs whose receiver fails, or that end in odd ways: each in a process of its own, exit handlers and all."""
 
 from __future__ import annotations
 
+import signal
 import time
 from collections import Counter
 
@@ -149,6 +147,20 @@ ENDINGS = {
         """,
         0,
     ),
+    "sys.exit in a thread": (
+        f"""
+        from threading import Thread
+        def end():
+            work({SPANS})
+            sys.exit(3)
+        thread = Thread(target=end)
+        thread.start()
+        thread.join()
+        """,
+        0,
+    ),
+    "os._exit": (f"work({SPANS})\nos._exit(4)", 4),
+    "os._exit after a flush": (f"import spanbridge\nwork({SPANS})\nspanbridge.flush()\nos._exit(4)", 4),
 }
 
 
@@ -160,8 +172,55 @@ def test_endings(receiver, tmp_path, ending):
     assert ended.code == code
     assert ended.err.count("Error: ") == (ending == "unhandled exception"), ended.err
     assert_all_there(healthy.accepted)
-    assert ended.lost == 0
+    assert ended.lost == (None if "_exit" in ending else 0), "os._exit runs no exit handlers, so nobody counts"
     assert ended.log == ""
+
+
+def test_sigterm_under_its_default_action(receiver, tmp_path):
+    healthy = receiver(receivers.answers(200))
+    program = f"work({SPANS})\nmark()\ntime.sleep(20)"
+    ended = run(
+        program, tmp_path, meanwhile=interrupt_at(tmp_path / "mark", signal.SIGTERM), DD_TRACE_AGENT_URL=healthy.url
+    )
+    assert ended.code == -signal.SIGTERM, "it still ends by the signal"
+    assert (ended.out, ended.err, ended.log) == ("", "", "")
+    assert_all_there(healthy.accepted)
+
+
+def test_sigterm_with_nobody_at_the_agents_address(tmp_path):
+    url = f"http://{servers.HOST}:{servers.free_port()}"
+    program = f"work({SPANS})\nmark()\ntime.sleep(20)"
+    ended = run(program, tmp_path, meanwhile=interrupt_at(tmp_path / "mark", signal.SIGTERM), DD_TRACE_AGENT_URL=url)
+    assert ended.code == -signal.SIGTERM
+    assert ended.seconds < BUDGET + LOADED
+    assert [len(ended.logged("WARNING")), len(ended.logged("INFO"))] == [1, 1], ended.log
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_sigterm_with_a_handler_of_the_application(receiver, tmp_path, when):
+    healthy = receiver(receivers.answers(200))
+    handler = """
+import signal, sys
+def handle(number, frame):
+    print("handled")
+    sys.exit(7)
+signal.signal(signal.SIGTERM, handle)
+"""
+    # What precedes a program loads spanbridge; "before" takes ours out and sets it up anew.
+    again = "from spanbridge.launcher import endings\nendings.watch(lambda: print('ours'))\n"
+    setting_up = handler + again if when == "before" else handler
+    program = f"{setting_up}\nwork({SPANS})\nmark()\ntime.sleep(20)"
+    ended = run(
+        program, tmp_path, meanwhile=interrupt_at(tmp_path / "mark", signal.SIGTERM), DD_TRACE_AGENT_URL=healthy.url
+    )
+    assert (ended.code, ended.out) == (7, "handled\n")
+    assert_all_there(healthy.accepted)
+
+
+def test_sigterm_left_alone_on_request(receiver, tmp_path):
+    healthy = receiver(receivers.answers(200))
+    program = "import signal\nprint(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)"
+    assert run(program, tmp_path, DD_TRACE_AGENT_URL=healthy.url, SPANBRIDGE_SIGTERM="false").out == "True\n"
 
 
 def test_an_interrupt(receiver, tmp_path):
@@ -186,6 +245,15 @@ CHILDREN = {
             work({SPANS // 3})
         """,
     "fork, child ends in os._exit": f"""
+        work({SPANS // 3})
+        if os.fork():
+            os.wait()
+            work({SPANS // 3})
+        else:
+            work({SPANS // 3})
+            os._exit(0)
+        """,
+    "fork, child ends in os._exit after a flush": f"""
         import spanbridge
         work({SPANS // 3})
         if os.fork():
@@ -195,6 +263,32 @@ CHILDREN = {
             work({SPANS // 3})
             assert spanbridge.flush()
             os._exit(0)
+        """,
+    "parent forks and goes on": f"""
+        work({SPANS // 2})
+        child = os.fork()
+        if not child:
+            os._exit(0)
+        work({SPANS // 2})
+        os.waitpid(child, 0)
+        """,
+    "fork, child is terminated": f"""
+        import signal
+        child = os.fork()
+        work({SPANS // 2})
+        if child:
+            wait("ready")
+            os.kill(child, signal.SIGTERM)
+            assert os.waitpid(child, 0)[1] == signal.SIGTERM
+        else:
+            open("ready", "w").close()
+            time.sleep(20)
+        """,
+    "a pool that is terminated": f"""
+        import multiprocessing
+        if __name__ == "__main__":
+            with multiprocessing.get_context("fork").Pool(2) as pool:
+                pool.map(work, [{SPANS // 6}] * 6, chunksize=1)
         """,
     "fork while spans are open": f"""
         from opentelemetry import trace

@@ -24,6 +24,7 @@ _OWN = frozenset(
         "SPANBRIDGE_PREFER",
         "SPANBRIDGE_RECORDER",
         "SPANBRIDGE_SEMCONV",
+        "SPANBRIDGE_SIGTERM",
     }
 )
 

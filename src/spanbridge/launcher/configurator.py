@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from spanbridge.core.guard import logger, report
 from spanbridge.core.options import boolean, from_environment, words
+from spanbridge.launcher import endings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,7 +124,9 @@ def _processors(names: list[str], settings: Settings | None) -> Iterator[SpanPro
             if name == _DATADOG:
                 from spanbridge.exporters.datadog import DatadogSpanProcessor
 
-                yield DatadogSpanProcessor(settings=settings)
+                processor = DatadogSpanProcessor(settings=settings)
+                endings.watch(processor.shutdown)
+                yield processor
             else:
                 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
