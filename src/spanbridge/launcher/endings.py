@@ -53,7 +53,7 @@ def before_exit(send_rest: Callable[[], object]) -> None:
         _guarded(send_rest)
         original(status)
 
-    os._exit = exit_now  # type: ignore[assignment]
+    os._exit = exit_now
 
 
 def _guarded(send_rest: Callable[[], object]) -> None:
