@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.servers import HOST, Server, find, free_port, running
+from tests.servers import HOST, Server, find, free_port, running, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
