@@ -6,16 +6,17 @@ of their calls are traced.
 
 from __future__ import annotations
 
-from functools import cached_property, lru_cache, partial, reduce
+from functools import cached_property, partial
 from inspect import iscoroutine
-from typing import TYPE_CHECKING, Any
+from sys import modules
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import wrapt
 from opentelemetry import trace
 from opentelemetry.instrumentation.utils import unwrap
 
 from spanbridge.conventions import database, dbapi, sqlcommenter
-from spanbridge.conventions.database import Target, text_of
+from spanbridge.conventions.database import Target, shared_target
 from spanbridge.conventions.dbapi import (
     CursorTracer,
     TracedConnectionProxy,
@@ -23,8 +24,10 @@ from spanbridge.conventions.dbapi import (
     get_traced_connection_proxy,
     get_traced_cursor_proxy,
 )
+from spanbridge.conventions.drivers import as_port, as_text, attribute
 from spanbridge.core import semconv
 from spanbridge.core.guard import guarded, logger, report
+from spanbridge.core.instrumentor import Instrumentor
 from spanbridge.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -33,7 +36,8 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
     from spanbridge.conventions.database import Query
-    from spanbridge.core.tracing import Scope, Wrapped
+    from spanbridge.conventions.drivers import Driver
+    from spanbridge.core.tracing import Scope, Setup, Wrapped
 
 __all__ = [
     "CursorTracer",
@@ -196,6 +200,53 @@ def uninstrument_connection(connection: Any) -> Any:
     return plain
 
 
+class DriverInstrumentor(Instrumentor):
+    """The instrumentor of one driver, with contrib's two helpers for single connections."""
+
+    driver: ClassVar[Driver]
+
+    @classmethod
+    def instrument_connection(
+        cls,
+        connection: Any,
+        tracer_provider: TracerProvider | None = None,
+        enable_commenter: bool = False,
+        commenter_options: Mapping[str, Any] | None = None,
+        enable_attribute_commenter: bool = False,
+        capture_parameters: bool = False,
+    ) -> Any:
+        """Answer a proxy that traces this one connection; see `wrap_connect` for the arguments."""
+        return instrument_connection(
+            cls.__module__,
+            connection,
+            cls.driver.system,
+            cls.driver.attributes,
+            version=__version__,
+            tracer_provider=tracer_provider,
+            enable_commenter=enable_commenter,
+            commenter_options=commenter_options,
+            enable_attribute_commenter=enable_attribute_commenter,
+            capture_parameters=capture_parameters,
+            connect_module=modules.get(cls.driver.module),
+        )
+
+    @classmethod
+    def uninstrument_connection(cls, connection: Any) -> Any:
+        """Answer the connection as it is without us: a proxy's original, or one that makes no more spans."""
+        if cls.driver.knows(connection) and cls.driver.forget(connection):
+            return connection
+        return uninstrument_connection(connection)
+
+    @classmethod
+    def stand_in(cls, made: Any, setup: Setup) -> Any:
+        """Answer a proxy for what `connect` made, if that is a connection, but none of the driver's own classes."""
+        if setup.source.closed or cls.driver.knows(made) or not hasattr(made, "cursor"):
+            return made
+        names = ("tracer_provider", "capture_parameters", *(option.name for option in sqlcommenter.OPTIONS))
+        options: dict[str, Any] = {name: setup.options.get(name) for name in names}
+        return cls.instrument_connection(made, **options)
+
+
 class DatabaseApiIntegration:
     """What is known of one connection, and how its calls become spans; see `wrap_connect` for the arguments.
 
@@ -251,9 +302,9 @@ class DatabaseApiIntegration:
     def get_connection_attributes(self, connection: Any) -> None:
         """Read from the connection what `connection_attributes` names."""
         for key, path in self.connection_attributes.items():
-            if value := reduce(lambda found, name: getattr(found, name, None), path.split("."), connection):
+            if value := attribute(connection, path):
                 self.connection_props[key] = value
-        self.database = _text(self.connection_props.get("database")) or ""
+        self.database = as_text(self.connection_props.get("database")) or ""
         self.name = f"{self.database_system}.{self.database}" if self.database else self.database_system
         vars(self).pop("target", None)
 
@@ -261,8 +312,8 @@ class DatabaseApiIntegration:
     def target(self) -> Target:
         """Where the connection leads, as known when its first span starts."""
         props = self.connection_props
-        user, host, port = _text(props.get("user")), _text(props.get("host")), _port(props.get("port"))
-        return _target(self.database_system, _text(self.database), user, host, port)
+        user, host, port = as_text(props.get("user")), as_text(props.get("host")), as_port(props.get("port"))
+        return shared_target(self.database_system, as_text(self.database), user, host, port)
 
     @cached_property
     def commenter(self) -> Callable[[Scope[Query]], None] | None:
@@ -276,23 +327,6 @@ class DatabaseApiIntegration:
             in_attribute=self.enable_attribute_commenter,
             position=dbapi.STATEMENT,
         )
-
-
-@lru_cache(maxsize=256)
-def _target(system: str, namespace: str | None, user: str | None, host: str | None, port: int | None) -> Target:
-    """Connections are many and databases few: what is rendered for one serves all."""
-    return Target(system, namespace, user, host, port)
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None or callable(value) else text_of(value) or str(value)
-
-
-def _port(value: Any) -> int | None:
-    try:
-        return int(value)
-    except (TypeError, ValueError):
-        return None
 
 
 def _proxied(connection: Any, integration: DatabaseApiIntegration) -> Any:

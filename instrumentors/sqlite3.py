@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from spanbridge.conventions import database
 from spanbridge.conventions.database import Query, Target, text_of
-from spanbridge.conventions.dbapi import Known, compiled, get_traced_connection_proxy, get_traced_cursor_proxy
+from spanbridge.conventions.dbapi import Known, compiled, get_traced_cursor_proxy, proxied
 from spanbridge.core.instrumentor import Instrumentor
 from spanbridge.core.patching import Library, Patch
 from spanbridge.version import __version__ as __version__
@@ -92,7 +92,7 @@ def _connecting(wrapped: Wrapped, setup: Setup) -> Wrapped:
         factory = args[_FACTORY] if len(args) > _FACTORY else kwargs.get("factory", Connection)
         if not isinstance(factory, type):
             made = wrapped(*args, **kwargs)
-            return made if connections.adopt(made) else get_traced_connection_proxy(made, known)
+            return made if connections.adopt(made) else proxied(made, known)
         if len(args) > _FACTORY:
             args = (*args[:_FACTORY], connections.of(factory), *args[_FACTORY + 1 :])
         else:

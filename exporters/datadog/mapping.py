@@ -321,15 +321,7 @@ class SpanMapper:
         return Plan(row, self._targets_of(row.tags), row.finish, by_status, own, peer, {}, meta, {}, shared)
 
     def _integration_service(self, library: str, row: names.Row, application: str) -> str | names.Rule:
-        settings = self._settings
-        for name in filter(None, (row.setting, library, row.component)):
-            if chosen := settings.integration_services.get(name):
-                return self._mapped(chosen)
-        if library in settings.split_by_domain:
-            return names.called_host
-        if application and (settings.remove_integration_services or not row.own):
-            return self._mapped(application)
-        service = row.service or application or inferred_service()
+        service = names.own_service(library, row, self._settings, application) or inferred_service()
         return self._mapped(service) if isinstance(service, str) else service
 
     def _mapped(self, service: str) -> str:

@@ -20,6 +20,7 @@ from spanbridge.exporters.datadog.tags import Attributes, normalised, quantised,
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from spanbridge.exporters.datadog.settings import Settings
     from spanbridge.exporters.datadog.tags import Finish, Target
 
 Rule: TypeAlias = "Callable[[str, Attributes], str]"
@@ -67,13 +68,21 @@ def connection(vendor: str) -> Rule:
 
 
 def fetch(prefix: str) -> Rule:
-    """Fetching rows of a statement is `<prefix>.query.fetchone`."""
+    """Fetching rows of a statement is `<prefix>.fetchone`."""
 
     def rule(name: str, attributes: Attributes) -> str:
         operation = attributes.get("db.operation.name")
-        return f"{prefix}.query.{operation.lower()}" if operation in _FETCHES else ""
+        return f"{prefix}.{operation.lower()}" if operation in _FETCHES else ""
 
     return rule
+
+
+def vertica_part(name: str, attributes: Attributes) -> str:
+    """Fetching rows is `vertica.fetchone`, loading them `vertica.copy`."""
+    return "vertica.copy" if attributes.get("db.operation.name") == "COPY" else _VERTICA_FETCH(name, attributes)
+
+
+_VERTICA_FETCH = fetch("vertica")
 
 
 def other_than(operation: str) -> Rule:
@@ -317,6 +326,7 @@ class Row:
         part: rule that names spans with the main operation's resource and type (fetches, compiling a template), or "".
         setting: middle of DD_<SETTING>_SERVICE; empty means the library's name or the component.
         status_decides: an exception that carries an HTTP status below 500 makes no error.
+        connect: the name of spans for connections that are opened, instead of `<vendor>.connection.connect`.
     """
 
     operation: str | Rule
@@ -333,6 +343,7 @@ class Row:
     part: Rule = main
     setting: str = ""
     status_decides: bool = False
+    connect: str = ""
 
 
 _web = partial(Row, type="web", tags=tags.HTTP_SERVER, finish=tags.server_url, inner=without_method)
@@ -377,25 +388,26 @@ CLASSIC: dict[str, Row] = {
     "httplib": _http("http.client.request", constant("http.client.request"), measured=False),
     "requests": _http("requests.request", method_and_path, "requests", own=True),
     # SQL databases
-    "aiopg": _sql("postgres.query", statement, "postgres", inner=connection("postgres"), part=fetch("postgres")),
-    "mysql": _sql("mysql.query", statement, "mysql", inner=connection("mysql"), part=fetch("mysql")),
+    "aiopg": _sql("postgres.query", statement, "postgres", inner=connection("postgres"), part=fetch("postgres.query")),
+    "mysql": _sql("mysql.query", statement, "mysql", inner=connection("mysql"), part=fetch("mysql.query")),
     "mysqlclient": _sql(
-        "mysql.query", statement, "mysql", component="mysqldb", inner=connection("MySQLdb"), part=fetch("mysql")
+        "mysql.query", statement, "mysql", component="mysqldb", inner=connection("MySQLdb"), part=fetch("mysql.query")
     ),
-    "psycopg": _sql("postgres.query", statement, "postgres", inner=connection("psycopg"), part=fetch("postgres")),
+    "psycopg": _sql("postgres.query", statement, "postgres", inner=connection("psycopg"), part=fetch("postgres.query")),
     "psycopg2": _sql(
         "postgres.query",
         statement,
         "postgres",
         component="psycopg",
+        connect="psycopg2.connect",
         inner=connection("postgres"),
-        part=fetch("postgres"),
+        part=fetch("postgres.query"),
     ),
     "sqlalchemy": _sql(vendor_query, statement, vendor, inner=connection("sqlalchemy")),
     "sqlite3": _sql(
-        "sqlite.query", statement, "sqlite", component="sqlite", inner=connection("sqlite"), part=fetch("sqlite")
+        "sqlite.query", statement, "sqlite", component="sqlite", inner=connection("sqlite"), part=fetch("sqlite.query")
     ),
-    "vertica": _sql("vertica.query", statement, "vertica", inner=connection("vertica"), part=fetch("vertica")),
+    "vertica": _sql("vertica.query", statement, "vertica", inner=connection("vertica"), part=vertica_part),
     # other stores
     "cassandra": Row("cassandra.query", cassandra_query, "cassandra", type="cassandra", own=True, tags=tags.CASSANDRA),
     "elasticsearch": Row(
@@ -473,8 +485,20 @@ def row_for(scope: str, kind: SpanKind, schema: str = "v0") -> tuple[str, Row] |
 
 def _in_v1(key: str, row: Row) -> Row:
     operation = V1.get(key, row.operation)
-    part = fetch("postgresql") if operation == "postgresql.query" else row.part
+    part = fetch("postgresql.query") if operation == "postgresql.query" else row.part
     return replace(row, operation=operation, part=part, service="")
+
+
+def own_service(library: str, row: Row, settings: Settings, application: str) -> str | Rule:
+    """Answer the service of a library's spans: what is set for it, its row's, or the application's; "" without any."""
+    for name in filter(None, (row.setting, library, row.component)):
+        if chosen := settings.integration_services.get(name):
+            return chosen
+    if library in settings.split_by_domain:
+        return called_host
+    if application and (settings.remove_integration_services or not row.own):
+        return application
+    return row.service or application
 
 
 # What the last word of a detail span's name says of its type.
@@ -487,6 +511,9 @@ Names: TypeAlias = tuple[str, str, str, bool]
 def classic_names(row: Row, name: str, attributes: Attributes) -> Names:
     """Name a span by its library's row."""
     if row.inner is not main and (inner := row.inner(name, attributes)):
+        if inner.endswith(".connect"):
+            inner = row.connect or inner
+            return inner, inner, row.type, row.measured
         part = text(attributes, "code.function.name", "template.name")  # which function or template the detail is
         return inner, part or inner, _DETAIL_TYPES.get(inner.rpartition(".")[2], ""), False
     if row.part is not main and (part := row.part(name, attributes)):

@@ -51,6 +51,7 @@ _INTEGRATION_SWITCHES = {
     "enabled": ("DD_TRACE_{}_ENABLED",),
     "distributed_tracing": ("DD_{}_DISTRIBUTED_TRACING", "DD_{}_DISTRIBUTED_TRACING_ENABLED"),
     "trace_fetch_methods": ("DD_{}_TRACE_FETCH_METHODS", "DD_DBAPI2_TRACE_FETCH_METHODS"),
+    "trace_connect": ("DD_{}_TRACE_CONNECT",),
     "split_by_domain": ("DD_{}_SPLIT_BY_DOMAIN",),
     "middleware_spans": ("DD_{}_INSTRUMENT_MIDDLEWARE",),
     "template_spans": ("DD_{}_INSTRUMENT_TEMPLATES",),
@@ -372,10 +373,10 @@ def _pattern(raw: str) -> str:
 def neutral_settings() -> dict[str, Any]:
     """Translate DD_* variables into the option keys of `spanbridge.core.options`; only what is set is in the answer.
 
-    Keys: `integrations.<name>.<switch>`, those of the table above, and `disabled_by`,
-    the reason, where `enabled` is false; `http.header_tags` (lower-case header -> tag name, or "" for the usual one),
-    `http.obfuscation_pattern` ("" switches it off),
-    `http.server.query_string`, `http.client.query_string`, `http.client_ip`.
+    Keys: `integrations.<name>.<switch>`, those of the table above, and `disabled_by`, the reason, where `enabled` is
+    false; `http.header_tags` (lower-case header -> tag name, or "" for the usual one), `http.obfuscation_pattern` (""
+    switches it off), `http.server.query_string`, `http.client.query_string`, `http.client_ip`; `database.comments` and
+    `integrations.<name>.comment_tags` (see `spanbridge.conventions.sqlcommenter`).
     """
     found: dict[str, Any] = {}
     for switch in _INTEGRATION_SWITCHES:
@@ -401,6 +402,30 @@ def neutral_settings() -> dict[str, Any]:
     if headers := _read(pairs, no_headers, "DD_TRACE_HEADER_TAGS"):
         found["http.header_tags"] = {header.lower(): tag for header, tag in headers.items()}
     found |= _obfuscation_pattern()
+    found |= _database_comments()
+    return found
+
+
+def _database_comments() -> dict[str, Any]:
+    """Say what database monitoring wants to read in statements: who asks which database, and in which trace."""
+    mode = _read(_choice("disabled", "service", "dynamic_service", "full"), "disabled", "DD_DBM_PROPAGATION_MODE")
+    if mode == "disabled":
+        return {}
+    from spanbridge.exporters.datadog import names
+
+    settings = Settings.from_environment()
+    tags = {"dde": settings.env, "ddps": settings.service, "ddpv": settings.version}
+    found: dict[str, Any] = {
+        "database.comments": {
+            "tags": {key: value for key, value in tags.items() if value},
+            "target": {"dddb": "namespace", "ddh": "host"},
+            "trace_context": mode == "full",
+        }
+    }
+    for library, row in names.CLASSIC.items():
+        service = names.own_service(library, row, settings, settings.service) if row.type == "sql" else ""
+        if service and isinstance(service, str):
+            found[f"integrations.{library}.comment_tags"] = {"dddbs": settings.service_mapping.get(service, service)}
     return found
 
 

@@ -248,6 +248,7 @@ SQL: dict[str, Target] = _DATABASE | {
     "db.query.text": None,
     "db.statement": None,
     "db.operation.batch.size": _flag("sql.executemany"),
+    "spanbridge.db.trace_injected": _flag("_dd.dbm_trace_injected"),
 }
 REDIS: dict[str, Target] = _DATABASE | {
     "db.query.text": "redis.raw_command",

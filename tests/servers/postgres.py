@@ -48,6 +48,8 @@ def postgres(directory: Path, *settings: str) -> Iterator[Server]:
         options = [f"listen_addresses={HOST}", f"port={port}", f"unix_socket_directories={home}", "fsync=off"]
         flags = [flag for option in (*options, *settings) for flag in ("-c", option)]
         with running([*as_user, server, "-D", str(data), *flags], port, directory / "postgres.log"):
+            ask = [_binary("pg_isready"), "-h", HOST, "-p", str(port)]  # it listens before it lets anybody in
+            wait_for(lambda: subprocess.run(ask, capture_output=True, check=False).returncode == 0, "PostgreSQL")
             yield Server(HOST, port)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.trace import SpanKind
 
 from spanbridge.conventions.sql import STATEMENT_LIMIT, dialect_of, operation_name, sanitize
+from spanbridge.core.guard import report
 from spanbridge.core.semconv import Semconv, pick
 from spanbridge.core.tracing import DATABASE, HTTP, Operation, record_failure, traced
 
@@ -125,6 +126,12 @@ def text_of(statement: Any, connection: Any = None) -> str:
     return ""
 
 
+@lru_cache(maxsize=256)
+def shared_target(system: str, namespace: str | None, user: str | None, host: str | None, port: int | None) -> Target:
+    """Answer the one `Target` of its kind: connections are many, databases few, and each remembers its attributes."""
+    return Target(system, namespace, user, host, port)
+
+
 def first_word(statement: str) -> str:
     """Answer the first word after a leading comment, as contrib names spans."""
     if statement.startswith("/*"):
@@ -145,7 +152,7 @@ def text_attributes(statement: str, system: str, semconv: Semconv) -> dict[str, 
 
 
 def operation(
-    setup: Setup, describe: Callable[..., Query | None], *, prepare: Callable[..., None] | None = None
+    setup: Setup, describe: Callable[..., Query | None], *, prepare: Callable[..., object] | None = None
 ) -> Operation[Query]:
     """Compile the kind of call that `describe` describes.
 
@@ -265,15 +272,15 @@ class Subclasses:
         self.of = lru_cache(maxsize=128)(self._make)
 
     def adopt(self, instance: Any) -> bool:
-        """Give an object that somebody else has made its traced class; say False for one whose class is C."""
+        """Give an object that somebody else has made its traced class; say False where that is not possible."""
         cls: Any = type(instance)
         traced_class = self.of(cls)
         try:
             if traced_class is not cls:
                 instance.__class__ = traced_class
-        except TypeError:
+        except TypeError:  # its class is C
             return False
-        return True
+        return isinstance(instance, self.traced_root)
 
     def _make(self, base: type) -> type:
         """Answer the traced version of `base`; a class that is no `root`, or one already, as it is."""
@@ -281,12 +288,21 @@ class Subclasses:
             return self.traced_root
         if not issubclass(base, self.root) or issubclass(base, self.traced_root):
             return base
-        return _alike(base, (base, self.traced_root), {})
+        try:
+            return _alike(base, (base, self.traced_root), {})
+        except TypeError as error:  # a class that lets nobody inherit
+            report(f"tracing {base.__qualname__}", error)
+            return base
 
 
 # The class attribute by which a traced class names the driver's own, remade in Python: an object can move between these
 # two, but not to a class in C.
 _UNTRACED = "_spanbridge_untraced"
+
+
+def plain_class(cls: Any) -> type | None:
+    """Answer the class that the application asked for, given its traced version; None for any other."""
+    return cls.__bases__[0] if hasattr(cls, _UNTRACED) else None
 
 
 def untrace(instance: Any) -> bool:

@@ -260,6 +260,11 @@ def get_traced_connection_proxy(
     return TracedConnectionProxy(connection, db_api_integration)
 
 
+def proxied(connection: Any, db_api_integration: Integration) -> Any:
+    """Answer the proxy of a connection; what is none comes back as it is."""
+    return get_traced_connection_proxy(connection, db_api_integration) if hasattr(connection, "cursor") else connection
+
+
 def get_traced_cursor_proxy(
     cursor: CursorT, db_api_integration: Integration, *args: Any, **kwargs: Any
 ) -> TracedCursorProxy[CursorT]:

@@ -140,7 +140,7 @@ class Operation(Generic[R]):
     parent: Callable[[R, Context], tuple[Context, SpanKind]] | None = None
     inject: Callable[[R, Context], None] | None = None
     opened: Callable[[Span, R], None] | None = None
-    prepare: Callable[[Scope[R]], None] | None = None
+    prepare: Callable[[Scope[R]], object] | None = None
     succeeded: Callable[[Span, R, Any], None] | None = None
     failed: Callable[[Span, R, BaseException], None] | None = None
     stream: Callable[[Scope[R], Any], Any] | None = None
