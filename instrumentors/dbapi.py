@@ -238,6 +238,26 @@ class DriverInstrumentor(Instrumentor):
         return uninstrument_connection(connection)
 
     @classmethod
+    def connection_setup(
+        cls,
+        tracer_provider: TracerProvider | None = None,
+        enable_commenter: bool = False,
+        commenter_options: Mapping[str, Any] | None = None,
+        enable_attribute_commenter: bool = False,
+        capture_parameters: bool = False,
+    ) -> Setup:
+        """Decide for one connection; the arguments are those of `instrument_connection`."""
+        options: dict[str, Any] = {
+            "tracer_provider": tracer_provider,
+            "enable_commenter": enable_commenter,
+            "commenter_options": commenter_options,
+            "enable_attribute_commenter": enable_attribute_commenter,
+        }
+        if capture_parameters:
+            options["capture_parameters"] = True
+        return cls().setup(**options)
+
+    @classmethod
     def stand_in(cls, made: Any, setup: Setup) -> Any:
         """Answer a proxy for what `connect` made, if that is a connection, but none of the driver's own classes."""
         if setup.source.closed or cls.driver.knows(made) or not hasattr(made, "cursor"):

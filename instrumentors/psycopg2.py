@@ -141,21 +141,12 @@ class Psycopg2Instrumentor(DriverInstrumentor):
         if database.plain_class(type(connection)) or database.plain_class(connection.cursor_factory):
             logger.warning("psycopg2: attempting to instrument a connection while already instrumented")
             return connection
-        names = (
-            "tracer_provider",
-            "enable_commenter",
-            "commenter_options",
-            "enable_attribute_commenter",
-            "capture_parameters",
-        )
-        _Classes(cls().setup(**dict(zip(names, args, strict=False)), **kwargs)).trace(connection)
+        _Classes(cls.connection_setup(*args, **kwargs)).trace(connection)
         return connection
 
     @classmethod
     def uninstrument_connection(cls, connection: Any) -> Any:
         """Answer the connection as it is without us."""
-        plain = database.plain_class(getattr(connection, "cursor_factory", None))
-        if plain is None:
-            return super().uninstrument_connection(connection)
-        connection.cursor_factory = plain
-        return connection
+        if drivers.untrace_factory(connection, "cursor_factory"):
+            return connection
+        return super().uninstrument_connection(connection)

@@ -6,10 +6,12 @@ https://peps.python.org/pep-0249/
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import reduce, wraps
+from inspect import iscoroutinefunction
 from operator import attrgetter
 from sys import modules
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from spanbridge.conventions import database, sqlcommenter
 from spanbridge.conventions.database import Query, Target, shared_target, text_of
@@ -89,6 +91,7 @@ class Driver:
         self._arguments = arguments
         self._connection_of = connection_of
         self._comment_batches = comment_batches
+        self._statements: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # the last of each cursor, for its fetches
 
     def locate(self, connection: Any) -> Target:
         """Ask a connection where it leads."""
@@ -155,7 +158,7 @@ class Driver:
             statement = text_of(given, cursor)
             parameters = passed(args, kwargs, 1, _PARAMETERS) if captures else None
             if remember:
-                cursor._spanbridge_statement = statement  # noqa: SLF001
+                self._statements[cursor] = statement
             size = database.batch_size(parameters) if batch else None
             return Query(target, statement, batch=size, parameters=parameters, cursor=cursor)
 
@@ -186,7 +189,7 @@ class Driver:
         """Compile a cursor's method that fetches rows of the last statement."""
 
         def describe(cursor: Any, /, *args: Any, **kwargs: Any) -> Query | None:
-            target, statement = self.target_of(cursor), getattr(cursor, "_spanbridge_statement", "")
+            target, statement = self.target_of(cursor), self._statements.get(cursor, "")
             return None if target is None else Query(target, statement, verb=method.upper(), cursor=cursor)
 
         return database.operation(setup, describe)
@@ -254,3 +257,45 @@ class Driver:
             return original
         follow = traced if setup.options.get("trace_connect") else traced_failures
         return follow(original, setup, self.connecting(setup))
+
+
+def trace_factory(
+    connection: Any, attribute: str, setup: Setup, operations: Mapping[str, Operation[Any]], default: Any = None
+) -> None:
+    """Let one connection, made before, make traced cursors.
+
+    Args:
+        connection: the connection.
+        attribute: where it holds the class of its cursors.
+        setup: what was decided for it.
+        operations: which operation each method of a cursor is.
+        default: the class where it holds none.
+    """
+    factory = getattr(connection, attribute, None) or default
+    if isinstance(factory, type):
+        setattr(connection, attribute, database.Subclasses(factory, setup, operations).traced_root)
+
+
+def untrace_factory(connection: Any, attribute: str) -> bool:
+    """Take `trace_factory` back; answer False where there is nothing to take back."""
+    plain = database.plain_class(getattr(connection, attribute, None))
+    if plain is not None:
+        setattr(connection, attribute, plain)
+    return plain is not None
+
+
+def answered(function: Wrapped, change: Callable[[Any], Any]) -> Wrapped:
+    """Answer a function of the same flavour (plain, `async def`) that passes its result through `change`."""
+    if iscoroutinefunction(function):
+
+        @wraps(function)
+        async def call_async(*args: Any, **kwargs: Any) -> Any:
+            return change(await function(*args, **kwargs))
+
+        return call_async
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return change(function(*args, **kwargs))
+
+    return call
