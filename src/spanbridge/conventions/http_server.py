@@ -18,6 +18,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode, get_current_span
 
 from spanbridge.conventions import http
 from spanbridge.core.guard import report
+from spanbridge.core.options import setting
 from spanbridge.core.tracing import Operation, Scope, record_failure, traced
 
 if TYPE_CHECKING:
@@ -262,7 +263,7 @@ class Server:
             describe,
             name or wsgi_name,
             attributes or server_renderer(semconv),
-            parent=_parent,
+            parent=_parent if setting(f"integrations.{setup.integration}.distributed_tracing", default=True) else _root,
             opened=opened if capture_request or hook else None,
             succeeded=self.succeeded,
             failed=self.failed,
@@ -361,6 +362,11 @@ def _parent(request: Request, context: Context) -> tuple[Context, SpanKind]:
     return extract(request.carrier, context, request.getter), SpanKind.SERVER
 
 
+def _root(request: Request, context: Context) -> tuple[Context, SpanKind]:
+    """Begin a trace whatever the caller says; within a local span, this is a part of it."""
+    return context, SpanKind.INTERNAL if get_current_span(context).get_span_context().is_valid else SpanKind.SERVER
+
+
 def scope_of(environ: Environ) -> Scope[Request] | None:
     """Answer the scope of the request that `environ` belongs to, if it is traced."""
     scope: Scope[Request] | None = environ.get(SCOPE_KEY)
@@ -455,6 +461,8 @@ def _start_response(
     def start_response(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
         try:
             server.responded(span, status, headers)
+            if exc_info and exc_info[0] and status[:1] == "5":
+                scope.record.error = exc_info[0][1]  # PEP 3333: what this answer is an answer to
             propagator = get_global_response_propagator()  # type: ignore[no-untyped-call]
             if propagator is not None:
                 propagator.inject(headers, setter=_response_setter)
