@@ -27,6 +27,7 @@ SOURCES = ("src", "instrumentors", "exporters", "pyproject.toml", "README.md", "
 RUNNER = ("pytest", "pytest-asyncio", "hypothesis", "tomli; python_version < '3.11'")
 OLDEST_OPENTELEMETRY = ("opentelemetry-sdk==1.36.0", "opentelemetry-instrumentation==0.57b0")
 CONTRACT = ("tests/contract",)
+WEB_SERVERS = ("gunicorn", "gevent", "pyuwsgi", "uvicorn")
 RECEIVERS = ("ddapm-test-agent >= 1.69", "datadog-serverless-compat", "msgpack")
 
 
@@ -154,6 +155,7 @@ def tests(session: nox.Session, run: Run) -> None:
     paths, requirements, details = run
     _debian(session, details.get("debian", ()))
     receivers = RECEIVERS if {"tests", "tests/exporters"} & set(paths) else ()
+    web_servers = WEB_SERVERS if {"tests", "tests/launcher"} & set(paths) else ()
     variables = details.get("variables", {})
     options = []
     if overrides := details.get("overrides"):
@@ -163,7 +165,7 @@ def tests(session: nox.Session, run: Run) -> None:
     if build := details.get("build"):
         session.install(*build)
         options += ["--no-build-isolation"]
-    session.install(*options, _wheel(session), *RUNNER, *receivers, *requirements, env=variables)
+    session.install(*options, _wheel(session), *RUNNER, *receivers, *web_servers, *requirements, env=variables)
     if details.get("shims"):
         _put_shims_in(session)
     missing = [version for version in PYTHONS if version not in FOUND]
