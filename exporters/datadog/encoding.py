@@ -1,4 +1,7 @@
-"""Chunks of mapped spans -> msgpack, in the layout of /v0.4/traces (protocol A.2)."""
+"""Chunks of mapped spans -> msgpack, in the layout of /v0.4/traces or of /v0.5/traces (protocol A.2).
+
+A chunk that waits is in the v0.4 layout; v0.5, whose table of texts is the payload's, is made of that when it is sent.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 LOWEST, HIGHEST = -(1 << 63), (1 << 64) - 1
+
+_OF_THE_TRACE = (
+    "_dd.p.",
+    "_dd.origin",
+    "_dd.git.",
+    "_sampling_priority_v1",
+    *(f"_dd.{by}_psr" for by in ("rule", "agent", "limit")),
+)
 
 Chunks = list[list[dict[str, Any]]]
 
@@ -42,6 +53,49 @@ def join(chunks: Sequence[bytes]) -> bytes:
     else:
         header = b"\xdd" + count.to_bytes(4, "big")
     return header + b"".join(chunks)
+
+
+def join_v05(chunks: Sequence[bytes]) -> bytes:
+    """Make the payload for /v0.5/traces that holds these encoded chunks.
+
+    Args:
+        chunks: in the v0.4 layout, with links and events as tags.
+    """
+    table = {"": 0}
+
+    def index(text: str) -> int:
+        return table.setdefault(text, len(table))
+
+    traces = [[_row(span, index) for span in decode_chunk(chunk)] for chunk in chunks]
+    return _encoder()([list(table), traces])
+
+
+def _row(span: dict[str, Any], index: Callable[[str], int]) -> list[Any]:
+    return [
+        *(index(span[key]) for key in ("service", "name", "resource")),
+        *(span[key] for key in ("trace_id", "span_id", "parent_id", "start", "duration", "error")),
+        {index(key): index(value) for key, value in span["meta"].items()},
+        {index(key): float(value) for key, value in span["metrics"].items()},
+        index(span["type"]),
+    ]
+
+
+def decode_chunk(chunk: bytes) -> list[dict[str, Any]]:
+    """Read an encoded chunk back."""
+    from msgspec.msgpack import decode
+
+    spans: list[dict[str, Any]] = decode(chunk)
+    return spans
+
+
+def halves(chunk: bytes) -> tuple[bytes, bytes]:
+    """Divide an encoded chunk of several spans; what concerns the trace stands on the first span of both halves."""
+    spans = decode_chunk(chunk)
+    middle = len(spans) // 2
+    for place in ("meta", "metrics"):
+        first, second = spans[0].get(place, {}), spans[middle].setdefault(place, {})
+        second |= {tag: value for tag, value in first.items() if tag.startswith(_OF_THE_TRACE)}
+    return encode_chunk(spans[:middle]), encode_chunk(spans[middle:])
 
 
 def encode_v04(chunks: Chunks) -> bytes:

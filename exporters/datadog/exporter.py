@@ -54,7 +54,7 @@ class DatadogSpanExporter(SpanExporter):
         on_rates: Callable[[Mapping[str, float]], None] | None = None,
     ) -> None:
         self.settings = settings or Settings.from_environment()
-        self.mapper = SpanMapper(self.settings)
+        self.mapper = SpanMapper(self.settings, native_links=self.settings.api_version == "v0.4")
         self._span_rules = span_rules(self.settings.span_sampling_rules)
         self.sender = Sender(self.settings, transport, on_rates or agent_rates.update)
         self._closed = False
@@ -92,7 +92,14 @@ class DatadogSpanExporter(SpanExporter):
                 break
             time.sleep(pause)
         sender.lose(pending.spans)
+        if sender.learning_is_due and not self._closed:
+            self.learn()
         return SpanExportResult.SUCCESS if sender.lost == lost else SpanExportResult.FAILURE
+
+    def learn(self) -> None:
+        """Ask the receiver what it can do."""
+        if self.sender.learn():
+            self.mapper.native_events = self.mapper.native_links and self.sender.takes_native_events
 
     def encode(self, chunk: Chunk) -> Encoded | None:
         """Map and encode one chunk; a span that cannot be mapped is left out, and reported once."""

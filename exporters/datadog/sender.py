@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
 
 from spanbridge.core.guard import first_time, logger, report
-from spanbridge.exporters.datadog.encoding import join
-from spanbridge.exporters.datadog.transport import Transport, client_headers, describe
+from spanbridge.exporters.datadog.encoding import halves, join, join_v05
+from spanbridge.exporters.datadog.info import AgentInfo, read_info
+from spanbridge.exporters.datadog.transport import Request, Transport, client_headers, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -29,6 +30,11 @@ REFUSED_SECONDS = 20.0
 # Bytes of one payload that are aimed at; the Agent takes 25 MiB, its smaller relatives 10.
 PAYLOAD_BYTES = 4 << 20
 _RETRIED = frozenset({408, 429})
+_UNKNOWN_FORMAT = frozenset({404, 415})
+# A payload's layout -> how it is made of encoded chunks.
+_FORMATS = {"v0.4": join, "v0.5": join_v05}
+# How many seconds an Agent that does not announce changes is believed (protocol A.3).
+INFO_SECONDS = 300.0
 
 
 class Encoded(NamedTuple):
@@ -58,6 +64,11 @@ class Pending:
     def append(self, chunk: Encoded) -> None:
         """Put a chunk at the end."""
         self._chunks.append(chunk)
+        self.size += len(chunk.body)
+
+    def put_back(self, chunk: Encoded) -> None:
+        """Put a chunk at the beginning."""
+        self._chunks.appendleft(chunk)
         self.size += len(chunk.body)
 
     def pop(self) -> Encoded:
@@ -95,6 +106,7 @@ class Sender:
         self._transport = transport or Transport(settings.agent_url, client_headers(settings.external_env))
         self._timeout = settings.timeout
         self._payload_bytes = min(PAYLOAD_BYTES, settings.payload_bytes)
+        self._asked_format = settings.api_version
         self._on_rates = on_rates
         self.begin_process()
 
@@ -104,6 +116,10 @@ class Sender:
         self._failures = 0
         self._refused_since: float | None = None
         self._reported_lost = 0
+        self._format = self._asked_format
+        self._learned_at = float("-inf")
+        self.info = AgentInfo()
+        self.learning_is_due = False
         self.up: bool | None = None
         self.sent = 0
         self.lost = 0
@@ -128,14 +144,19 @@ class Sender:
         if timeout <= 0:
             return self._pause()
         chunks = pending.first(self._payload_bytes)
-        body = join([chunk.body for chunk in chunks])
+        body = _FORMATS[self._format]([chunk.body for chunk in chunks])
+        request = Request(f"/{self._format}/traces", body, {"X-Datadog-Trace-Count": len(chunks)})
         try:
-            reply = self._post(body, len(chunks), timeout)
+            reply = self._ask(request, timeout)
         except OSError as error:
             self._failed(describe(error))
             return self._pause()
-        if reply.status == 413 and len(chunks) > 1:
-            self._payload_bytes = len(body) // 2
+        if reply.status == 413 and (len(chunks) > 1 or chunks[0].spans > 1):
+            self._divide(pending, chunks, len(body))
+            return 0.0
+        if reply.status in _UNKNOWN_FORMAT and self._format != "v0.4":
+            logger.info("%s does not take %s; it gets v0.4", self.url, self._format)
+            self._format = "v0.4"
             return 0.0
         if self._is_to_be_retried(reply):
             self._failed(f"it answers {reply.status}")
@@ -148,6 +169,34 @@ class Sender:
         else:
             self._refused(count, reply)
         return 0.0
+
+    def learn(self, timeout: float = 1.0) -> bool:
+        """Ask the receiver for /info, and answer whether it has told something new.
+
+        Args:
+            timeout: seconds.
+        """
+        self.learning_is_due = False
+        try:
+            reply = self._ask(Request("/info"), min(timeout, self._timeout))
+        except OSError as error:
+            logger.debug("%s does not say what it can do: %s", self.url, describe(error))
+            return False
+        self._learned_at = self.last_success = monotonic()
+        info = read_info(reply.body) if reply.status == 200 else AgentInfo()
+        if info == self.info:
+            return False
+        self.info = info
+        if info.endpoints and f"/{self._format}/traces" not in info.endpoints:
+            self._format = "v0.4"
+        if info.max_request_bytes:
+            self._payload_bytes = min(self._payload_bytes, info.max_request_bytes)
+        return True
+
+    @property
+    def takes_native_events(self) -> bool:
+        """Whether the receiver reads events in the span's own field."""
+        return self.info.span_events and self._format == "v0.4"
 
     def lose(self, spans: int) -> None:
         """Count spans that are given up."""
@@ -164,12 +213,22 @@ class Sender:
         """Close the connection; the next `send` opens a new one."""
         self._transport.close()
 
-    def _post(self, body: bytes, chunk_count: int, timeout: float) -> Reply:
+    def _divide(self, pending: Pending, chunks: list[Encoded], size: int) -> None:
+        """Make the next payload half as large, if need be by dividing its only chunk."""
+        if len(chunks) > 1:
+            self._payload_bytes = size // 2
+            return
+        chunk = pending.pop()
+        first, second = halves(chunk.body)
+        pending.put_back(Encoded(second, chunk.spans - chunk.spans // 2))
+        pending.put_back(Encoded(first, chunk.spans // 2))
+
+    def _ask(self, request: Request, timeout: float) -> Reply:
         # The plain key is what instrumentations of OpenTelemetry's early days look for.
         context = set_value("suppress_instrumentation", True)
         token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, context))
         try:
-            return self._transport.send(body, chunk_count, timeout)
+            return self._transport.send(request, timeout)
         finally:
             detach(token)
 
@@ -194,6 +253,8 @@ class Sender:
             logger.info("%s answers again; %d spans were lost meanwhile", self.url, self.lost - self._reported_lost)
             self._reported_lost = self.lost
         self.up = True
+        state = reply.headers.get("datadog-agent-state", self.info.state)
+        self.learning_is_due = state != self.info.state or monotonic() > self._learned_at + INFO_SECONDS
         rates = _rates(reply.body)
         if rates and self._on_rates is not None:
             try:
@@ -204,9 +265,14 @@ class Sender:
     def _refused(self, spans: int, reply: Reply) -> None:
         self._refused_since = None
         self.lose(spans)
+        # What one payload is refused for says nothing about the next; all else means that no receiver is there.
+        own_fault = reply.status in {400, 413}
+        loud = first_time(f"refused:{self.url}:{reply.status}") if own_fault else self.up is not False
         reason = reply.body[:200].decode("utf-8", "replace").strip()
-        level = logger.warning if first_time(f"refused:{self.url}:{reply.status}") else logger.debug
+        level = logger.warning if loud else logger.debug
         level("%s refused spans with status %d and they are lost: %s", self.url, reply.status, reason)
+        if not own_fault:
+            self.up = False
 
     def _failed(self, reason: str) -> None:
         self._failures += 1

@@ -10,6 +10,7 @@ import os
 import platform
 from threading import Lock
 from time import monotonic
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -25,11 +26,26 @@ _MOST_HEAD = 64 << 10
 _MOST_BODY = 1 << 20
 
 
+class Request(NamedTuple):
+    """What the receiver is asked.
+
+    Args:
+        path: the endpoint.
+        body: the payload; a request without one is a GET.
+        headers: those of this request alone.
+    """
+
+    path: str
+    body: bytes = b""
+    headers: Mapping[str, object] = MappingProxyType({})
+
+
 class Reply(NamedTuple):
-    """What the receiver answered."""
+    """What the receiver answered; names of headers are in lower case."""
 
     status: int
     body: bytes
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 class _StaleError(ConnectionError):
@@ -58,24 +74,22 @@ def client_headers(external_env: str = "") -> dict[str, str]:
 
 
 class Transport:
-    """Sends trace payloads to one address and keeps the connection; threads take turns.
+    """Sends requests to one address and keeps the connection; threads take turns.
 
     Args:
         url: `http://host:port[/prefix]`, `https://...` or `unix:///path/of/socket`.
         headers: headers of every request.
-        path: the endpoint.
     """
 
-    def __init__(self, url: str, headers: Mapping[str, str], path: str = "/v0.4/traces") -> None:
+    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
         parts = urlsplit(url)
         self.url = url
         self._tls = parts.scheme == "https"
         self._unix_path = unquote(parts.path) if parts.scheme == "unix" else ""
         self._address = (parts.hostname or "localhost", parts.port or (443 if self._tls else 80))
-        prefix = "" if self._unix_path else parts.path.rstrip("/")
+        self._prefix = "" if self._unix_path else parts.path.rstrip("/")
         host = "localhost" if self._unix_path else parts.netloc.rpartition("@")[2]
-        lines = [f"POST {prefix}{path} HTTP/1.1", f"Host: {host}", *(f"{name}: {headers[name]}" for name in headers)]
-        self._head = "\r\n".join(lines).encode("latin-1", "replace")
+        self._head = " HTTP/1.1\r\n" + "".join(map(_line, ("Host", *headers), (host, *headers.values())))
         self._socket: socket.socket | None = None
         self._begin_process()
 
@@ -84,12 +98,11 @@ class Transport:
         self._turn = Lock()
         self.close()
 
-    def send(self, body: bytes, chunk_count: int, timeout: float) -> Reply:
-        """Send one payload and read the answer.
+    def send(self, request: Request, timeout: float) -> Reply:
+        """Send one request and read the answer.
 
         Args:
-            body: the encoded payload.
-            chunk_count: how many chunks it holds (the Agent counts drops by it).
+            request: what to send.
             timeout: seconds for everything: connecting, sending, and the whole answer.
 
         Raises:
@@ -102,13 +115,17 @@ class Transport:
         if not self._turn.acquire(timeout=timeout):
             raise TimeoutError("other threads are sending")
         try:
-            return self._send(body, chunk_count, deadline)
+            return self._send(self._encoded(request), deadline)
         finally:
             self._turn.release()
 
-    def _send(self, body: bytes, chunk_count: int, deadline: float) -> Reply:
-        count = f"\r\nX-Datadog-Trace-Count: {chunk_count}\r\nContent-Length: {len(body)}\r\n\r\n"
-        request = self._head + count.encode() + body
+    def _encoded(self, request: Request) -> bytes:
+        path, body, headers = request
+        method = "POST" if body else "GET"
+        own = "".join(map(_line, (*headers, "Content-Length"), (*headers.values(), len(body))))
+        return f"{method} {self._prefix}{path}{self._head}{own}\r\n".encode("latin-1", "replace") + body
+
+    def _send(self, request: bytes, deadline: float) -> Reply:
         if self._socket is not None:
             try:
                 return self._exchange(self._socket, request, deadline)
@@ -173,6 +190,10 @@ class Transport:
         return reply
 
 
+def _line(name: str, value: object) -> str:
+    return f"{name}: {value}\r\n"
+
+
 def _remaining(deadline: float) -> float:
     seconds = deadline - monotonic()
     if seconds <= 0:
@@ -201,17 +222,17 @@ class _Answer:
         tokens = {token.strip().lower() for token in fields.get("connection", "").split(",")}
         keep = version != "HTTP/1.0" and "close" not in tokens
         if status in {204, 304}:
-            return Reply(status, b""), keep
+            return Reply(status, b"", fields), keep
         if fields.get("transfer-encoding", "").lower().endswith("chunked"):
-            return Reply(status, self._chunked()), keep
+            return Reply(status, self._chunked(), fields), keep
         length = fields.get("content-length", "")
         if length.isascii() and length.isdigit() and len(length) < 10:
             if int(length) > _MOST_BODY:
-                return Reply(status, self._take(_MOST_BODY)), False
-            return Reply(status, self._take(int(length))), keep
+                return Reply(status, self._take(_MOST_BODY), fields), False
+            return Reply(status, self._take(int(length)), fields), keep
         while not self._ended and len(self._data) < _MOST_BODY:
             self._more(may_end=True)
-        return Reply(status, bytes(self._data)), False
+        return Reply(status, bytes(self._data), fields), False
 
     def _head(self) -> tuple[str, int, dict[str, str]]:
         while (end := self._data.find(b"\r\n\r\n")) < 0:

@@ -115,6 +115,8 @@ class Worker:
                 waiters = self._waiters[:]
                 self._collect(everything=bool(waiters))
                 self._deliver(waiters)
+                if self._sender.learning_is_due and not self._waiters and not self._stopped:
+                    self._exporter.learn()
                 for waiter in waiters:
                     if not self._pending:
                         waiter.done.set()
@@ -123,6 +125,7 @@ class Worker:
             except Exception as error:
                 report("the worker that sends spans", error)
                 time.sleep(self._interval)
+        self._sender.close()  # a request that was under way at the end has kept its connection
 
     def _sleep(self) -> None:
         if not self._waiters:

@@ -291,13 +291,16 @@ class Faulty:
             self._open.clear()
 
     def take(self, connection: socket.socket) -> list[Span] | None:
-        """Read one request and note its spans; None at the end of the connection."""
+        """Read one request and note its spans; None at the end of the connection. It has no /info."""
         data = b""
         while b"\r\n\r\n" not in data:
             if not (received := connection.recv(65536)):
                 return None
             data += received
         head, _, body = data.partition(b"\r\n\r\n")
+        if head.startswith(b"GET"):
+            connection.sendall(reply(404))
+            return self.take(connection)
         length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
         while len(body) < length:
             if not (received := connection.recv(65536)):

@@ -10,7 +10,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, set_span_in_context
 
-from spanbridge.exporters.datadog.transport import Reply
+from spanbridge.exporters.datadog.transport import Reply, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -63,7 +63,10 @@ def decoded(payload: bytes) -> Any:
 
 
 class Transport:
-    """Answers by script: replies or exceptions, the last one again and again; keeps every payload decoded."""
+    """Answers by script: replies or exceptions, the last one again and again; keeps every payload decoded.
+
+    /info has an answer of its own, `info`.
+    """
 
     url = "http://agent:8126"
 
@@ -74,20 +77,29 @@ class Transport:
         self.counts: list[int] = []
         self.timeouts: list[float] = []
         self.closed = 0
+        self.info = Reply(404, b"")
+        self.requests: list[Request] = []
 
     def say(self, *script: Reply | OSError) -> None:
         self._script = list(script)
 
-    def send(self, body: bytes, chunk_count: int, timeout: float) -> Reply:
+    def send(self, request: Request, timeout: float) -> Reply:
         with self._lock:
-            self.counts.append(chunk_count)
+            self.requests.append(request)
+            if request.path == "/info":
+                return self.info
+            self.counts.append(int(str(request.headers["X-Datadog-Trace-Count"])))
             self.timeouts.append(timeout)
             answer = self._script[0] if len(self._script) == 1 else self._script.pop(0)
             if isinstance(answer, OSError):
                 raise answer
             if 200 <= answer.status < 300:
-                self.payloads.append(decoded(body))
+                self.payloads.append(decoded(request.body))
             return answer
+
+    @property
+    def paths(self) -> list[str]:
+        return [request.path for request in self.requests]
 
     def close(self) -> None:
         self.closed += 1

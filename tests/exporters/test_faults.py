@@ -110,7 +110,8 @@ def test_a_receiver_that_starts_late(receiver, tmp_path):
 
     def meanwhile(process):
         (tmp_path / "traced" / "go on").touch()
-        time.sleep(2)
+        log = tmp_path / "traced" / "log"
+        servers.wait_for(lambda: log.exists() and "WARNING" in log.read_text(), "the warning")
         faulty.start()
         servers.wait_for(lambda: len(faulty.accepted) == SPANS, "all spans")
         (tmp_path / "traced" / "end").touch()

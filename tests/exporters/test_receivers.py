@@ -16,6 +16,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 
 from spanbridge.exporters.datadog import DatadogSpanExporter, DatadogSpanProcessor, Settings
 from spanbridge.version import __version__
+from tests import servers
 from tests.environments import clean_variables
 from tests.exporters.receivers import spans_of
 
@@ -207,8 +208,48 @@ def test_hostile_spans_pass_every_check(test_agent, provider, address, batch):
     assert_complete(spans)
 
 
-def test_the_mini_agent_takes_hostile_spans(mini_agent, provider):
-    traced = provider(mini_agent.url, "hostile")
+def test_hostile_spans_as_v05(test_agent, provider, monkeypatch):
+    monkeypatch.setenv("DD_TRACE_API_VERSION", "v0.5")
+    traced = provider(test_agent.url, "shop")
     make_hostile_spans(traced)
     assert traced.force_flush()
-    assert_complete([span for payload in mini_agent.payloads("hostile", COUNT) for span in spans_of(payload)])
+    spans = test_agent.spans()
+    assert test_agent.failed_checks() == ""
+    assert len(spans) == COUNT
+    (linked,) = (span for span in spans if span["meta"].get("case") == "linked")
+    (link,) = json.loads(linked["meta"]["_dd.span_links"])
+    assert (link["trace_id"], link["span_id"]) == (f"{0xABC << 64 | 0xDEF:032x}", f"{0x123:016x}")
+    assert [event["name"] for event in json.loads(linked["meta"]["events"])] == ["caf?", "exception"]
+
+
+def test_events_are_native_once_the_agent_has_said_that_it_reads_them(test_agent, provider):
+    traced = provider(test_agent.url, "shop")
+    traced.get_tracer("app").start_span("first").end()
+    assert traced.force_flush()
+    exporter = traced._active_span_processor._span_processors[0].exporter
+    servers.wait_for(lambda: exporter.mapper.native_events, "what the agent can do")
+    test_agent.clear()
+    make_hostile_spans(traced)
+    assert traced.force_flush()
+    spans = test_agent.spans()
+    assert test_agent.failed_checks() == ""
+    assert len(spans) == COUNT
+    (linked,) = (span for span in spans if span["meta"].get("case") == "linked")
+    event, exception = linked["span_events"]
+    assert event["attributes"]["list"]["array_value"]["values"] == [
+        {"type": 2, "int_value": 1}, {"type": 2, "int_value": 2},
+    ]  # fmt: skip
+    assert exception["attributes"]["exception.type"]["string_value"] == "ValueError"
+    assert "events" not in linked["meta"]
+
+
+@pytest.mark.parametrize("version", ["v0.4", "v0.5"])
+def test_the_mini_agent_takes_hostile_spans(mini_agent, provider, monkeypatch, version):
+    monkeypatch.setenv("DD_TRACE_API_VERSION", version)  # it knows v0.4 only, and gets that in the end
+    traced = provider(mini_agent.url, f"hostile-{version}")
+    make_hostile_spans(traced)
+    assert traced.force_flush()
+    spans = [span for payload in mini_agent.payloads(f"hostile-{version}", COUNT) for span in spans_of(payload)]
+    if version == "v0.4":
+        assert_complete(spans)
+    assert len(spans) == COUNT

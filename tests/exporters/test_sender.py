@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from hashlib import sha256
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,7 @@ from spanbridge.exporters.datadog import sender as module
 from spanbridge.exporters.datadog.encoding import encode_chunk
 from spanbridge.exporters.datadog.sender import Encoded, Pending, Sender
 from spanbridge.exporters.datadog.settings import Settings
-from spanbridge.exporters.datadog.transport import Reply
+from spanbridge.exporters.datadog.transport import Reply, Request
 from tests.exporters.samples import OK, Transport
 
 if TYPE_CHECKING:
@@ -113,6 +115,132 @@ def test_what_will_never_be_taken_is_lost_with_one_warning(
     (message,) = said(caplog, logging.WARNING)
     assert str(status) in message
     assert len(message) < 400
+
+
+def test_a_chunk_that_is_too_large_is_divided(sender: Sender, transport: Transport) -> None:
+    spans = [{"resource": str(number), "meta": {}, "metrics": {}} for number in range(5)]
+    spans[0] |= {"meta": {"_dd.p.dm": "-1", "a": "b"}, "metrics": {"_sampling_priority_v1": 1, "_dd.top_level": 1}}
+    transport.say(Reply(413, b""), OK)
+    send(sender, Pending([Encoded(encode_chunk(spans), 5), *waiting("x")._chunks]))
+    transport.payloads.clear()
+    transport.say(Reply(413, b""), OK)
+    pending = Pending([Encoded(encode_chunk(spans), 5)])
+    send(sender, pending)
+    assert transport.resources == [["0", "1"], ["2", "3", "4"]]
+    first, second = (chunk[0] for chunk in transport.chunks)
+    assert first == spans[0]
+    assert (second["meta"], second["metrics"]) == ({"_dd.p.dm": "-1"}, {"_sampling_priority_v1": 1})
+    assert (len(pending), pending.size, sender.sent, sender.lost) == (0, 0, 11, 0)
+
+
+def test_a_receiver_that_is_none_is_one_warning_and_one_information(
+    sender: Sender, transport: Transport, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        transport.say(Reply(404, b"not found"))
+        for _ in range(3):
+            send(sender, waiting("a"))
+        transport.say(OK)
+        send(sender, waiting("b"))
+    assert len(said(caplog, logging.WARNING)) == 2
+    assert said(caplog, logging.INFO) == [f"{transport.url} answers again; 3 spans were lost meanwhile"] * 2
+
+
+# --- formats, and what the receiver says about itself ---
+
+INFO = {"endpoints": ["/v0.4/traces", "/v0.5/traces"], "span_events": True, "config": {"max_request_bytes": 900}}
+
+
+def info(**changed: object) -> Reply:
+    return Reply(200, json.dumps(INFO | changed).encode())
+
+
+def state(reply: Reply) -> Reply:
+    """A delivery that names the state of the receiver that answers /info with `reply`."""
+    return OK._replace(headers={"datadog-agent-state": sha256(reply.body).hexdigest()})
+
+
+def full(resource: str) -> Encoded:
+    span = dict.fromkeys(("trace_id", "span_id", "parent_id", "start", "duration", "error"), 1)
+    texts = {"service": "shop", "name": "work", "resource": resource, "type": ""}
+    return Encoded(encode_chunk([span | texts | {"meta": {"a": "work"}, "metrics": {"n": 2}}]), 1)
+
+
+@pytest.mark.parametrize("status", [404, 415])
+def test_a_receiver_without_v05_gets_the_same_spans_as_v04(
+    transport: Transport, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    sender = Sender(Settings(api_version="v0.5"), transport)  # type: ignore[arg-type]
+    transport.say(Reply(status, b""), OK)
+    send(sender, Pending([full("a"), full("b")]))
+    assert transport.paths == ["/v0.5/traces", "/v0.4/traces"]
+    assert transport.resources == [["a"], ["b"]]
+    assert (sender.sent, sender.lost) == (2, 0)
+    send(sender, Pending([full("c")]))
+    assert transport.paths[2:] == ["/v0.4/traces"]
+    assert said(caplog, logging.WARNING) == []
+
+
+def test_v05_has_one_table_of_texts(transport: Transport) -> None:
+    sender = Sender(Settings(api_version="v0.5"), transport)  # type: ignore[arg-type]
+    send(sender, Pending([full("a"), full("b")]))
+    ((table, ((first,), (second,))),) = transport.payloads
+    assert table == ["", "shop", "work", "a", "n", "b"]
+    assert first == [1, 2, 3, 1, 1, 1, 1, 1, 1, {3: 2}, {4: 2.0}, 0]
+    assert second == [1, 2, 5, 1, 1, 1, 1, 1, 1, {3: 2}, {4: 2.0}, 0]
+
+
+def test_the_receiver_is_asked_what_it_can_do_once_it_has_taken_something(sender: Sender, transport: Transport) -> None:
+    assert not sender.learning_is_due
+    transport.info = info()
+    transport.say(state(info()))
+    send(sender, waiting("a"))
+    assert sender.learning_is_due
+    assert sender.learn()
+    assert sender.takes_native_events
+    assert sender.info.endpoints == {"/v0.4/traces", "/v0.5/traces"}
+    send(sender, waiting("a"))
+    assert not sender.learning_is_due
+    transport.say(state(info(span_events=False)))
+    send(sender, waiting("a"))
+    assert sender.learning_is_due
+
+
+def test_a_receiver_that_names_no_state_is_asked_every_five_minutes(
+    monkeypatch: pytest.MonkeyPatch, sender: Sender, transport: Transport
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(module, "monotonic", lambda: clock[0])
+    send(sender, waiting("a"), seconds=9999)
+    assert sender.learning_is_due
+    assert not sender.learn()  # it knows of no /info
+    clock[0] += module.INFO_SECONDS - 1
+    sender.send(waiting("a"), clock[0] + 5)
+    assert not sender.learning_is_due
+    clock[0] += 2
+    sender.send(waiting("a"), clock[0] + 5)
+    assert sender.learning_is_due
+
+
+def test_what_the_receiver_says_is_followed(transport: Transport) -> None:
+    sender = Sender(Settings(api_version="v0.5"), transport)  # type: ignore[arg-type]
+    transport.info = info(endpoints=["/v0.4/traces"])
+    assert sender.learn()
+    assert not sender.learn()
+    send(sender, waiting("a", "b", size=600))
+    assert transport.paths[2:] == ["/v0.4/traces"] * 2  # no larger than it takes
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[]", b"5", b"\xff", b"[" * 100_000, b'{"endpoints":5,"config":[],"peer_tags":{},"span_events":1}'],
+)
+def test_an_info_that_is_none_changes_nothing(sender: Sender, transport: Transport, body: bytes) -> None:
+    transport.info = Reply(200, body)
+    sender.learn()
+    assert (sender.info.endpoints, sender.info.peer_tags, sender.takes_native_events) == (frozenset(), (), False)
+    send(sender, waiting("a"))
+    assert sender.sent == 1
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
@@ -228,9 +356,9 @@ def test_our_own_requests_are_not_traced(sender: Sender, transport: Transport) -
     enabled = []
     plain = transport.send
 
-    def watched(body: bytes, chunk_count: int, timeout: float) -> Reply:
+    def watched(request: Request, timeout: float) -> Reply:
         enabled.append(is_instrumentation_enabled())
-        return plain(body, chunk_count, timeout)
+        return plain(request, timeout)
 
     transport.send = watched  # type: ignore[method-assign]
     send(sender, waiting("a"))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from spanbridge.exporters.datadog.container import container_headers
-from spanbridge.exporters.datadog.transport import Transport, client_headers, describe
+from spanbridge.exporters.datadog.transport import Request, Transport, client_headers, describe
 from spanbridge.version import __version__
 
 if TYPE_CHECKING:
@@ -109,7 +109,9 @@ def answers(*pieces: bytes, keep: bool = True) -> Any:
 
 def test_a_request(peer: Any, transport: Any) -> None:
     there = peer(answers(ANSWER))
-    reply = transport(there.url + "/prefix/", Some="header").send(b"\x91\x90", 1, 2)
+    reply = transport(there.url + "/prefix/", Some="header").send(
+        Request("/v0.4/traces", b"\x91\x90", {"X-Datadog-Trace-Count": 1}), 2
+    )
     assert (reply.status, reply.body) == (200, b"OK")
     host = there.url.removeprefix("http://")
     assert there.requests == [
@@ -123,10 +125,10 @@ def test_the_connection_is_kept(peer: Any, transport: Any) -> None:
     there = peer(answers(ANSWER))
     client = transport(there.url)
     for _ in range(3):
-        assert client.send(b"x", 1, 2).status == 200
+        assert client.send(Request("/v0.4/traces", b"x"), 2).status == 200
     assert (there.connections, len(there.requests)) == (1, 3)
     client.close()
-    assert client.send(b"x", 1, 2).status == 200
+    assert client.send(Request("/v0.4/traces", b"x"), 2).status == 200
     assert there.connections == 2
 
 
@@ -134,7 +136,7 @@ def test_a_connection_that_went_stale_is_replaced_once(peer: Any, transport: Any
     there = peer(answers(ANSWER, keep=False))
     client = transport(there.url)
     for _ in range(3):
-        assert client.send(b"x" * 100_000, 1, 2).status == 200
+        assert client.send(Request("/v0.4/traces", b"x" * 100_000), 2).status == 200
         time.sleep(0.05)
     assert (there.connections, len(there.requests)) == (3, 3)
 
@@ -145,8 +147,8 @@ def test_a_connection_that_went_stale_is_replaced_once(peer: Any, transport: Any
 def test_a_connection_is_not_kept_against_the_receivers_will(peer: Any, transport: Any, head: bytes) -> None:
     there = peer(answers(head + b"Content-Length: 2\r\n\r\nOK"))
     client = transport(there.url)
-    client.send(b"x", 1, 2)
-    client.send(b"x", 1, 2)
+    client.send(Request("/v0.4/traces", b"x"), 2)
+    client.send(Request("/v0.4/traces", b"x"), 2)
     assert there.connections == 2
 
 
@@ -164,13 +166,13 @@ def test_answers(peer: Any, transport: Any, pieces: list[bytes], status: int, bo
     there = peer(answers(*pieces))
     client = transport(there.url)
     for _ in range(2):
-        assert client.send(b"x", 1, 2) == (status, body)
+        assert client.send(Request("/v0.4/traces", b"x"), 2)[:2] == (status, body)
     assert there.connections == 1
 
 
 def test_an_answer_may_end_with_the_connection(peer: Any, transport: Any) -> None:
     there = peer(answers(b"HTTP/1.1 200 OK\r\n\r\n", b"OK", keep=False))
-    assert transport(there.url).send(b"x", 1, 2).body == b"OK"
+    assert transport(there.url).send(Request("/v0.4/traces", b"x"), 2).body == b"OK"
 
 
 @pytest.mark.parametrize(
@@ -191,22 +193,22 @@ def test_an_answer_may_end_with_the_connection(peer: Any, transport: Any) -> Non
 def test_answers_that_are_none_raise_os_errors(peer: Any, transport: Any, answer: bytes) -> None:
     there = peer(answers(answer, keep=False))
     with pytest.raises(ConnectionError) as raised:
-        transport(there.url).send(b"x", 1, 2)
+        transport(there.url).send(Request("/v0.4/traces", b"x"), 2)
     assert describe(raised.value)
 
 
 def test_endless_bodies_are_cut(peer: Any, transport: Any) -> None:
     there = peer(answers(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (3 << 20), keep=False))
-    assert 1 << 20 <= len(transport(there.url).send(b"x", 1, 5).body) < 2 << 20
+    assert 1 << 20 <= len(transport(there.url).send(Request("/v0.4/traces", b"x"), 5).body) < 2 << 20
     there = peer(answers(b"HTTP/1.1 200 OK\r\nContent-Length: 900000000\r\n\r\n" + b"x" * (3 << 20), keep=False))
-    assert len(transport(there.url).send(b"x", 1, 5).body) == 1 << 20
+    assert len(transport(there.url).send(Request("/v0.4/traces", b"x"), 5).body) == 1 << 20
 
 
 def test_a_receiver_that_never_answers(peer: Any, transport: Any) -> None:
     there = peer(lambda peer, connection: peer.request(connection) and peer.request(connection))
     begun = time.monotonic()
     with pytest.raises(TimeoutError) as raised:
-        transport(there.url).send(b"x", 1, 0.2)
+        transport(there.url).send(Request("/v0.4/traces", b"x"), 0.2)
     assert 0.15 < time.monotonic() - begun < 2
     assert describe(raised.value) == "no answer in time"
     assert len(there.requests) == 1
@@ -221,7 +223,7 @@ def test_a_receiver_that_drips_does_not_move_the_deadline(peer: Any, transport: 
 
     begun = time.monotonic()
     with pytest.raises(TimeoutError):
-        transport(peer(drip).url).send(b"x", 1, 0.3)
+        transport(peer(drip).url).send(Request("/v0.4/traces", b"x"), 0.3)
     assert time.monotonic() - begun < 2
 
 
@@ -229,7 +231,7 @@ def test_a_receiver_that_never_reads(peer: Any, transport: Any) -> None:
     there = peer(lambda peer, connection: time.sleep(3))
     begun = time.monotonic()
     with pytest.raises(TimeoutError):
-        transport(there.url).send(b"x" * (32 << 20), 1, 0.3)
+        transport(there.url).send(Request("/v0.4/traces", b"x" * (32 << 20)), 0.3)
     assert time.monotonic() - begun < 2.5
 
 
@@ -241,20 +243,20 @@ def test_a_receiver_that_refuses_a_large_body_early_is_heard(peer: Any, transpor
         while connection.recv(1 << 20):
             pass
 
-    assert transport(peer(refuse).url).send(b"x" * (8 << 20), 1, 5).status == 413
+    assert transport(peer(refuse).url).send(Request("/v0.4/traces", b"x" * (8 << 20)), 5).status == 413
 
 
 def test_nobody_there(transport: Any, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     with pytest.raises(ConnectionRefusedError) as raised:
-        transport(f"http://127.0.0.1:{port}").send(b"x", 1, 2)
+        transport(f"http://127.0.0.1:{port}").send(Request("/v0.4/traces", b"x"), 2)
     assert describe(raised.value) == "connection refused"
     with pytest.raises(OSError) as missing:
-        transport(f"unix://{tmp_path}/none").send(b"x", 1, 2)
+        transport(f"unix://{tmp_path}/none").send(Request("/v0.4/traces", b"x"), 2)
     assert "No such file" in describe(missing.value)
     with pytest.raises(OSError):
-        transport("http://does-not-exist.invalid:8126").send(b"x", 1, 2)
+        transport("http://does-not-exist.invalid:8126").send(Request("/v0.4/traces", b"x"), 2)
 
 
 def test_unix_sockets(peer: Any, transport: Any, tmp_path: Path) -> None:
@@ -265,7 +267,7 @@ def test_unix_sockets(peer: Any, transport: Any, tmp_path: Path) -> None:
     there = peer(answers(ANSWER), listener)
     client = transport(f"unix://{str(path).replace(' ', '%20')}")
     for _ in range(2):
-        assert client.send(b"x", 1, 2).status == 200
+        assert client.send(Request("/v0.4/traces", b"x"), 2).status == 200
     assert there.connections == 1
     assert there.requests[0].startswith(b"POST /v0.4/traces HTTP/1.1\r\nHost: localhost\r\n")
 
@@ -276,7 +278,7 @@ def test_ipv6(peer: Any, transport: Any) -> None:
     except OSError as error:
         pytest.skip(f"no IPv6: {error}")
     there = peer(answers(ANSWER), listener)
-    assert transport(f"http://[::1]:{listener.getsockname()[1]}").send(b"x", 1, 2).status == 200
+    assert transport(f"http://[::1]:{listener.getsockname()[1]}").send(Request("/v0.4/traces", b"x"), 2).status == 200
     assert b"Host: [::1]:" in there.requests[0]
 
 
@@ -284,7 +286,7 @@ def test_https_is_spoken_where_the_url_says_so(peer: Any, transport: Any) -> Non
     hello: list[bytes] = []
     there = peer(lambda peer, connection: hello.append(connection.recv(3)))
     with pytest.raises(OSError):
-        transport(there.url.replace("http:", "https:")).send(b"x", 1, 2)
+        transport(there.url.replace("http:", "https:")).send(Request("/v0.4/traces", b"x"), 2)
     assert hello[0][:2] == b"\x16\x03"  # a TLS handshake
 
 
@@ -292,7 +294,10 @@ def test_threads_take_turns(peer: Any, transport: Any) -> None:
     there = peer(answers(ANSWER))
     client = transport(there.url)
     replies: list[int] = []
-    threads = [Thread(target=lambda: replies.append(client.send(b"x" * 10_000, 1, 5).status)) for _ in range(8)]
+    threads = [
+        Thread(target=lambda: replies.append(client.send(Request("/v0.4/traces", b"x" * 10_000), 5).status))
+        for _ in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -306,11 +311,11 @@ def test_threads_take_turns(peer: Any, transport: Any) -> None:
 def test_a_forked_child_has_a_connection_of_its_own(peer: Any, transport: Any) -> None:
     there = peer(answers(ANSWER))
     client = transport(there.url)
-    client.send(b"x", 1, 2)
+    client.send(Request("/v0.4/traces", b"x"), 2)
     if (child := os.fork()) == 0:
-        os._exit(0 if client.send(b"x", 1, 2).status == 200 else 1)
+        os._exit(0 if client.send(Request("/v0.4/traces", b"x"), 2).status == 200 else 1)
     assert os.waitpid(child, 0)[1] == 0
-    assert client.send(b"x", 1, 2).status == 200
+    assert client.send(Request("/v0.4/traces", b"x"), 2).status == 200
     assert (there.connections, len(there.requests)) == (2, 3)
 
 
