@@ -118,9 +118,16 @@ def route_or_status(name: str, attributes: Attributes) -> str:
 
 
 def route_or_path(name: str, attributes: Attributes) -> str:
-    """`GET /items/{id}`; for unmatched requests the raw path (DD_ASGI_OBFUSCATE_404_RESOURCE changes that)."""
+    """`GET /items/{id}`, `websocket /rooms/{id}`; for unmatched requests the raw path.
+
+    (DD_ASGI_OBFUSCATE_404_RESOURCE changes that.)
+    """
     path = text(attributes, "http.route") or url_path(text(attributes, "url.path", "http.target", "http.url"))
-    return f"{_method(attributes)} {path}"
+    websocket = text(attributes, "url.scheme", "http.scheme") in _WEBSOCKETS
+    return f"{'websocket' if websocket else _method(attributes)} {path}"
+
+
+_WEBSOCKETS = frozenset({"ws", "wss"})
 
 
 def falcon_resource(name: str, attributes: Attributes) -> str:

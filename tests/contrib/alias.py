@@ -61,13 +61,22 @@ def _translate_logger_names() -> None:
     unittest.TestCase.assertLogs = assert_logs  # type: ignore[method-assign,assignment]
 
 
+def _translate_scope_names() -> None:
+    """An instrumentation's scope is its module: a test that expects contrib's means ours."""
+    original = unittest.TestCase.assertEqual
+
+    def assert_equal(self: unittest.TestCase, first: Any, second: Any, msg: Any = None) -> None:
+        if isinstance(first, str) and isinstance(second, str) and first.startswith(f"{_OURS}."):
+            second = second.replace(_CONTRIB, _OURS, 1)
+        original(self, first, second, msg)
+
+    unittest.TestCase.assertEqual = assert_equal  # type: ignore[method-assign]
+
+
 @pytest.fixture(autouse=True)
-def _fresh(request: pytest.FixtureRequest) -> Iterator[None]:
+def _fresh() -> Iterator[None]:
     """Let each test start as in a new process: faults are logged again, no failed test leaves us switched on."""
     guard.forget()
-    scope = getattr(request.module, "SCOPE", "")
-    if scope.startswith(f"{_CONTRIB}."):  # an instrumentation's scope is its module, and that is ours
-        request.module.SCOPE = scope.replace(_CONTRIB, _OURS, 1)
     yield
     for suite in PRIVATE_NAMES:
         name = _module_of(suite)
@@ -79,3 +88,4 @@ def _fresh(request: pytest.FixtureRequest) -> Iterator[None]:
 
 _put_ours_in_place()
 _translate_logger_names()
+_translate_scope_names()

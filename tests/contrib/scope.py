@@ -14,6 +14,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "redis": ("redis", "fakeredis"),
     "requests": ("requests", "mocket"),
     "sqlite3": (),
+    "starlette": ("starlette<1", "httpx"),
     "threading": (),
     "wsgi": (),
 }
@@ -72,6 +73,10 @@ EXEMPT = (
     Exempt("asgi", "*.test_basic_metric_*", _METRICS),
     Exempt("asgi", "*.test_metric_target_attribute", _METRICS),
     Exempt("asgi", "*.test_collect_target_attribute_*", f"{_SEAM} (_collect_target_attribute)"),
+    Exempt("starlette", "*.test_*metric*", _METRICS),
+    Exempt("starlette", "*.test_manual_instrument_is_noop", f"{_SEAM} (its middleware in app.user_middleware)"),
+    Exempt("starlette", "TestAutoInstrumentationLogic.test_instrumentation", f"{_SEAM} (the class it puts in)"),
+    Exempt("starlette", "TestAuto*.test_sub_app_starlette_call", "a mounted application's request is one span here"),
     Exempt("wsgi", "*.test_wsgi_metrics*", _METRICS),
     Exempt("wsgi", "*.test_response_attributes_noop", f"{_METRICS}; it asserts the keyword `duration_attrs`"),
 )
@@ -95,6 +100,7 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
     "jinja2": (),
     "requests": ("_excluded_urls_from_env",),
     "sqlite3": (),
+    "starlette": ("_excluded_urls",),
     "threading": (),
     "pymemcache": (),
     "pymongo": (),

@@ -11,51 +11,12 @@ from opentelemetry.instrumentation.propagators import TraceResponsePropagator, s
 from opentelemetry.instrumentation.utils import suppress_http_instrumentation
 
 from spanbridge.instrumentors.asgi import ASGIGetter, OpenTelemetryMiddleware, asgi_setter
+from tests.asgi import ACCEPT, CLOSE, CONNECT, DISCONNECT, LAST, START, connection, serve, websocket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from spanbridge.testing import Payload, Spans
-
-START = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]}
-LAST = {"type": "http.response.body", "body": b"ok"}
-
-
-def connection(path: str = "/", **changes: Any) -> dict[str, Any]:
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": "GET",
-        "scheme": "http",
-        "path": path,
-        "query_string": b"",
-        "headers": [(b"host", b"shop.example:8080")],
-        "client": ("10.0.0.7", 4711),
-        "server": ("127.0.0.1", 8000),
-        **changes,
-    }
-
-
-def websocket(path: str = "/") -> dict[str, Any]:
-    scope = connection(path, type="websocket", scheme="ws")
-    del scope["method"]
-    return scope
-
-
-def serve(app: Any, scope: dict[str, Any] | None = None, *incoming: dict[str, Any]) -> list[Any]:
-    """Let `app` answer one connection; answer the messages that it sent."""
-    messages = iter(incoming or ({"type": "http.request"}, {"type": "http.disconnect"}))
-    sent = []
-
-    async def receive() -> dict[str, Any]:
-        return next(messages)
-
-    async def send(message: dict[str, Any]) -> None:
-        sent.append(message)
-
-    asyncio.run(app(scope or connection(), receive, send))
-    return sent
 
 
 def answering(*messages: dict[str, Any], error: Exception | None = None) -> Any:
@@ -239,9 +200,6 @@ def test_cancelled(spans: Spans) -> None:
 
 
 # Websockets.
-
-CONNECT, DISCONNECT = {"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1000}
-ACCEPT, CLOSE = {"type": "websocket.accept"}, {"type": "websocket.close"}
 
 
 def test_a_websocket_is_one_span_of_its_handshake(spans: Spans, payload: Payload) -> None:

@@ -28,7 +28,15 @@ class Case(NamedTuple):
     names: tuple[str, ...]
 
 
-CASES = (Case("asgi", "uvicorn", ("uvicorn",), ("GET",)),)
+def routes(template: str) -> tuple[str, ...]:
+    """Name the three routes that every program has, in the framework's way of writing a path's parameter."""
+    return tuple(f"GET /{kind}/{template}" for kind in ("ok", "fails", "stream"))
+
+
+CASES = (
+    Case("asgi", "uvicorn", ("uvicorn",), ("GET",)),
+    Case("starlette", "uvicorn", ("starlette", "uvicorn"), routes("{number:int}")),
+)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.program} under {case.server}")

@@ -6,6 +6,7 @@ https://asgi.readthedocs.io/en/latest/specs/www.html
 from __future__ import annotations
 
 from functools import wraps
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -195,14 +196,14 @@ def contrib_details(connection: Connection) -> tuple[str, dict[str, Any]]:
 
 
 def entrance(
-    *, untraced: Callable[[Any], bool] | None = None, details: Details | None = None
+    *, untraced: Callable[[Any, Connection], bool] | None = None, details: Details | None = None
 ) -> Callable[[Wrapped, Setup], Wrapped]:
     """Make the advice for an ASGI entrance: a method `async def (self, scope, receive, send)`.
 
     The span is current until the call returns, and ends earlier: with the last byte, or with the websocket's handshake.
 
     Args:
-        untraced: tells an application that the user has taken out, given the method's object.
+        untraced: tells a call that is not to be traced, given the method's object and the scope.
         details: answers name and further attributes of a scope; by default the method, and the path in `contrib` mode.
     """
 
@@ -212,16 +213,19 @@ def entrance(
         render = renderer(semconv)
         details_of = details or (contrib_details if contrib else None)
 
-        def describe(app: Any, connection: Connection, receive: Receive, send: Send) -> Request | None:
-            if untraced is not None and untraced(app):
+        def describe(self: Any, scope: Connection, receive: Receive, send: Send) -> Request | None:
+            # An inner entrance to the same request adds nothing.
+            if scope.get("type") not in _KINDS or SCOPE_KEY in scope:
                 return None
-            if is_excluded is not None and is_excluded(url_of(connection)):
+            if untraced is not None and untraced(self, scope):
                 return None
-            request = read(connection)
+            if is_excluded is not None and is_excluded(url_of(scope)):
+                return None
+            request = read(scope)
             if details_of is None:
                 request.name = http.span_name(request.method)
             else:
-                request.name, request.extra = details_of(connection)
+                request.name, request.extra = details_of(scope)
             return request
 
         def attributes(request: Request) -> dict[str, Any]:
@@ -246,12 +250,12 @@ def entrance(
         of_receive = _detail(setup, "receive", "client_request_hook", _receive)
         of_send = _detail(setup, "send", "client_response_hook", _send)
         call = traced(wrapped, setup, server.operation)
+        if not iscoroutinefunction(wrapped):
+            return call
 
         @wraps(wrapped)
         async def enter(self: Any, scope: Connection, receive: Receive, send: Send) -> Any:
-            # An inner entrance to the same request adds nothing.
-            if scope.get("type") not in _KINDS or SCOPE_KEY in scope:
-                return await wrapped(self, scope, receive, send)
+            # Servers tell factories from applications by whether a call without arguments fails at once.
             return await call(self, scope, receive, send)
 
         return enter

@@ -80,7 +80,9 @@ def span_name(method: str, target: str | None = None) -> str:
     https://opentelemetry.io/docs/specs/semconv/http/http-spans/#name
     """
     word = "HTTP" if method == "_OTHER" else method
-    return f"{word} {target}" if target else word
+    if not target:
+        return word
+    return f"{word} {target}" if word else target
 
 
 def text(value: object) -> str:

@@ -74,7 +74,8 @@ class Request:
     """What a server span says of one request, whatever the framework.
 
     Fields hold "" or None where the server does not say. `source` is the framework's own object (the environ), handed
-    to hooks; `carrier` and `getter` are for propagation. `error` is the exception that the framework answers with a
+    to hooks; `carrier` and `getter` are for propagation. `router` is the last object that has matched a part of the
+    path. `error` is the exception that the framework answers with a
     page, `gone` the one that tells that the client has gone away.
     """
 
@@ -95,6 +96,7 @@ class Request:
     synthetic: str | None = None
     protocol_version: str | None = None
     route: str | None = None
+    router: Any = None
     error: BaseException | None = None
     gone: BaseException | None = None
     complete = False
@@ -393,8 +395,9 @@ def matched(
         return
     scope.record.route = route
     span.set_attributes({"http.route": route, **(more or {})})
-    scope.record.name = name = name or http.span_name(scope.record.method, route)
-    span.update_name(name)
+    known, scope.record.name = scope.record.name, name or http.span_name(scope.record.method, route)
+    if not known or known == getattr(span, "name", known):  # else a hook has named it
+        span.update_name(scope.record.name)
 
 
 def wsgi(

@@ -123,7 +123,7 @@ class Instrumentor(BaseInstrumentor):  # type: ignore[misc]
             logger.warning("%s: attempting to instrument an object while already instrumented", self.name)
             return None
         setup = self.setup(**kwargs)
-        patch_object(target, self.patches, setup)
+        self._patch_object(target, setup)
         setattr(target, MARK, True)
         return setup
 
@@ -132,9 +132,15 @@ class Instrumentor(BaseInstrumentor):  # type: ignore[misc]
         if getattr(target, MARK, None) is False:
             logger.warning("%s: attempting to uninstrument an object while already uninstrumented", self.name)
             return False
-        unpatch_object(target, self.patches)
+        self._unpatch_object(target)
         setattr(target, MARK, False)
         return True
+
+    def _patch_object(self, target: Any, setup: Setup) -> None:
+        patch_object(target, self.patches, setup)
+
+    def _unpatch_object(self, target: Any) -> None:
+        unpatch_object(target, self.patches)
 
     def _refuse(self) -> str:
         """Check the version when the library has been imported; say once if it is newer than the tested ones."""

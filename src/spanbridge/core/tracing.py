@@ -561,10 +561,10 @@ def observed(
     before: Callable[..., None] | None = None,
     after: Callable[..., None] | None = None,
 ) -> Wrapped:
-    """Return a replacement of `wrapped` that looks on, without a span of its own.
+    """Return a replacement of `wrapped` that looks on, without a span of its own; of the same flavour.
 
     Args:
-        wrapped: the original.
+        wrapped: the original, plain or `async def`.
         setup: what the `instrument()` call decided.
         before: called with the arguments before the call.
         after: called with (result, *arguments) after a call that returned; for an `async def`, with what was awaited.
@@ -577,10 +577,10 @@ def observed(
 
         @wraps(wrapped)
         async def look_and_await(*args: Any, **kwargs: Any) -> Any:
-            if look is not None and source.tracer is not None:
+            if look is not None and not source.closed:
                 look(*args, **kwargs)
             result = await wrapped(*args, **kwargs)
-            if tell is not None and source.tracer is not None:
+            if tell is not None and not source.closed:
                 tell(result, *args, **kwargs)
             return result
 
@@ -609,6 +609,33 @@ def observed(
         return result
 
     return call_and_look
+
+
+def diverted(wrapped: Wrapped, setup: Setup, other: Callable[..., Callable[[], Any] | None]) -> Wrapped:
+    """Return a replacement of `wrapped` that may call something else; of the same flavour.
+
+    Args:
+        wrapped: the original, plain or `async def`.
+        setup: what the `instrument()` call decided.
+        other: takes the call's arguments; answers what to call instead, or None.
+    """
+    source, choose = setup.source, guarded(other, _site(setup, wrapped))
+
+    if iscoroutinefunction(wrapped):
+
+        @wraps(wrapped)
+        async def choose_and_await(*args: Any, **kwargs: Any) -> Any:
+            instead = None if source.closed else choose(*args, **kwargs)
+            return await (wrapped(*args, **kwargs) if instead is None else instead())
+
+        return choose_and_await
+
+    @wraps(wrapped)
+    def choose_and_call(*args: Any, **kwargs: Any) -> Any:
+        instead = None if source.closed else choose(*args, **kwargs)
+        return wrapped(*args, **kwargs) if instead is None else instead()
+
+    return choose_and_call
 
 
 def _site(setup: Setup, wrapped: Wrapped) -> str:
