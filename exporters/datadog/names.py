@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanKind
 
 from spanbridge.core.options import words
 from spanbridge.exporters.datadog import tags
-from spanbridge.exporters.datadog.tags import Attributes, normalised, quantised, rpc_path, status, text, url_path
+from spanbridge.exporters.datadog.tags import Attributes, aws_call, normalised, quantised, rpc_path, status, text, url_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -206,45 +206,19 @@ def method_and_quantised_path(name: str, attributes: Attributes) -> str:
     return f"{method} {quantised(path)}" if method else name
 
 
-# boto's own short names of services, where they are not the service's name in lower case without blanks
-_ENDPOINTS = {
-    "cloudwatch": "monitoring",
-    "cloudwatchlogs": "logs",
-    "cloudwatchevents": "events",
-    "eventbridge": "events",
-    "sfn": "states",
-    "ses": "email",
-    "sesv2": "email",
-}
-
-
-@lru_cache(1000)
-def _endpoint(service: str) -> str:
-    name = service.replace(" ", "").lower()
-    return _ENDPOINTS.get(name, name)
-
-
-def _aws_call(attributes: Attributes) -> tuple[str, str]:
-    service, method = text(attributes, "rpc.service"), text(attributes, "rpc.method", "aws.operation")
-    if "/" in method:
-        full, _, method = method.rpartition("/")
-        service = service or full
-    return _endpoint(service or text(attributes, "endpoint") or "aws"), method.lower()
-
-
 def aws_command(name: str, attributes: Attributes) -> str:
     """`s3.command`."""
-    return f"{_aws_call(attributes)[0]}.command"
+    return f"{aws_call(attributes)[0]}.command"
 
 
 def aws_service(name: str, attributes: Attributes) -> str:
     """`aws.s3`."""
-    return f"aws.{_aws_call(attributes)[0]}"
+    return f"aws.{aws_call(attributes)[0]}"
 
 
 def aws_operation(name: str, attributes: Attributes) -> str:
     """`s3.getobject`; the bare service when the action is unknown."""
-    service, operation = _aws_call(attributes)
+    service, operation = aws_call(attributes)
     return f"{service}.{operation}" if operation else service
 
 
@@ -266,7 +240,7 @@ _AWS_MESSAGES = {
 
 def aws_request(name: str, attributes: Attributes) -> str:
     """`aws.s3.request`, `aws.sqs.send` (schema v1)."""
-    call = _aws_call(attributes)
+    call = aws_call(attributes)
     return f"aws.{_AWS_MESSAGES.get(call) or call[0] + '.request'}"
 
 
@@ -359,7 +333,7 @@ _sql = partial(Row, type="sql", tags=tags.SQL, own=True)
 _redis = partial(Row, type="redis", tags=tags.REDIS, own=True, finish=tags.redis_arguments)
 _cache = partial(Row, type="cache", tags=tags.MEMCACHED, own=True)
 _mongo = partial(Row, type="mongodb", tags=tags.MONGODB, own=True, component="pymongo")
-_aws = partial(Row, type="http", tags=tags.AWS, own=True, status_decides=True)
+_aws = partial(Row, type="http", tags=tags.AWS, own=True, finish=tags.aws_names, status_decides=True)
 _grpc = partial(Row, type="grpc", tags=tags.GRPC, finish=tags.grpc_method)
 _template = partial(Row, type="template")
 

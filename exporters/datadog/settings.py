@@ -57,6 +57,8 @@ _INTEGRATION_SWITCHES = {
     "template_spans": ("DD_{}_INSTRUMENT_TEMPLATES",),
     "cache_spans": ("DD_{}_INSTRUMENT_CACHES",),
     "database_spans": ("DD_{}_INSTRUMENT_DATABASES", "DD_{}_ALWAYS_CREATE_DATABASE_SPANS"),
+    "propagation": ("DD_{}_PROPAGATION_ENABLED",),
+    "empty_polls": ("DD_{}_EMPTY_POLL_ENABLED",),
 }
 # Neutral key of the process <- the variable that sets it.
 _SWITCHES = {
@@ -373,12 +375,13 @@ def _pattern(raw: str) -> str:
 def neutral_settings() -> dict[str, Any]:
     """Translate DD_* variables into the option keys of `spanbridge.core.options`; only what is set is in the answer.
 
-    Keys: `integrations.<name>.<switch>`, those of the table above, and `disabled_by`, the reason, where `enabled` is
-    false; `http.header_tags` (lower-case header -> tag name, or "" for the usual one), `http.obfuscation_pattern` (""
-    switches it off), `http.server.query_string`, `http.client.query_string`, `http.client_ip`; `database.comments` and
-    `integrations.<name>.comment_tags` (see `spanbridge.conventions.sqlcommenter`).
+    Keys: `integrations.<name>.<switch>` as in `_INTEGRATION_SWITCHES`, and `disabled_by`, the reason, where `enabled`
+    is false; `http.header_tags` (lower-case header -> tag name, or "" for the usual one), `http.obfuscation_pattern`
+    ("" switches it off), `http.server.query_string`, `http.client.query_string`, `http.client_ip`, `database.comments`
+    and `integrations.<name>.comment_tags` (see `spanbridge.conventions.sqlcommenter`); `messaging.envelope`, always:
+    under this name Datadog's tracers look for a context where it can only travel as JSON.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"messaging.envelope": "_datadog"}
     for switch in _INTEGRATION_SWITCHES:
         for name, value in _switches(switch).items():
             found[f"integrations.{name}.{switch}"] = value

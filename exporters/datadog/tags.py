@@ -295,10 +295,16 @@ ELASTICSEARCH: dict[str, Target] = _DATABASE | {
 AWS: dict[str, Target] = _HTTP | {
     "rpc.system": None,
     "rpc.system.name": None,
-    "rpc.service": string("aws_service"),
+    "rpc.service": None,
     "rpc.method": "aws.operation",
     "cloud.region": string("aws.region", "region"),
     "aws.request_id": "aws.requestid",
+    "aws.endpoint_prefix": None,
+    "aws.s3.bucket": string("aws.s3.bucket_name", "bucketname"),
+    "aws.kinesis.stream_name": string("aws.kinesis.stream_name", "streamname"),
+    "aws.events.rule.name": "rulename",
+    "aws.step_functions.state_machine.arn": "statemachinearn",
+    "faas.invoked_name": "functionname",
     "server.address": "out.host",
     "server.port": None,
 }
@@ -368,6 +374,60 @@ def redis_arguments(attributes: Attributes, meta: Meta, metrics: Metrics) -> Non
     command = meta.get("redis.raw_command")
     if command and "redis.args_length" not in metrics and "redis.pipeline_length" not in metrics:
         metrics["redis.args_length"] = command.count(" ") + 1
+
+
+# The prefixes of endpoints, by which ddtrace calls services, where they are not the service's name in lower case without
+# blanks; for spans that do not say so themselves.
+_ENDPOINTS = {
+    "cloudwatch": "monitoring",
+    "cloudwatchlogs": "logs",
+    "cloudwatchevents": "events",
+    "eventbridge": "events",
+    "sfn": "states",
+    "ses": "email",
+    "sesv2": "email",
+}
+_PARTITIONS = {"cn": "aws-cn", "us-gov": "aws-us-gov", "us-iso": "aws-iso", "us-isob": "aws-iso-b", "eusc": "aws-eusc"}
+
+
+@lru_cache(1000)
+def _endpoint(service: str) -> str:
+    name = service.replace(" ", "").lower()
+    return _ENDPOINTS.get(name, name)
+
+
+@lru_cache(100)
+def _partition(region: str) -> str:
+    return _PARTITIONS.get(region.rsplit("-", 2)[0], "aws")
+
+
+def aws_call(attributes: Attributes) -> tuple[str, str]:
+    """Answer the prefix of the endpoint and the operation, both in lower case: `s3`, `getobject`."""
+    method = text(attributes, "rpc.method", "aws.operation")
+    full, _, method = method.rpartition("/")
+    prefix = text(attributes, "aws.endpoint_prefix", "endpoint")
+    return prefix or _endpoint(text(attributes, "rpc.service") or full or "aws"), method.lower()
+
+
+def aws_names(attributes: Attributes, meta: Meta, metrics: Metrics) -> None:
+    """Name service, partition, and what the call is about: queue, topic and account, table."""
+    meta["aws_service"] = aws_call(attributes)[0]
+    meta["aws.agent"] = text(attributes, "aws.agent") or meta.get("component", "botocore")
+    if "aws.partition" not in meta and (region := meta.get("aws.region")):
+        meta["aws.partition"] = _partition(region)
+    service = meta["aws_service"]
+    name = text(attributes, "messaging.destination.name", "messaging.destination").rpartition(":")[2]
+    if service == "sqs" and name:
+        meta["aws.sqs.queue_name"] = meta["queuename"] = name
+        account = text(attributes, "aws.sqs.queue.url", "aws.queue_url").rpartition("/")[0].rpartition("/")[2]
+        if account.isdecimal():
+            meta["aws_account"] = account
+    elif topic := text(attributes, "aws.sns.topic.arn"):
+        meta["aws.sns.topic_arn"] = topic
+        meta["topicname"], meta["aws_account"] = topic.rpartition(":")[2], (topic.split(":") + [""] * 5)[4]
+    tables = attributes.get("aws.dynamodb.table_names")
+    if isinstance(tables, (list, tuple)) and len(tables) == 1:
+        meta["aws.dynamodb.table_name"] = meta["tablename"] = as_text(tables[0])
 
 
 _GRPC_CODES = words(

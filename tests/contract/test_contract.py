@@ -567,6 +567,7 @@ def test_arguments_that_no_describer_knows(instrumentor: Instrumentor, spans: Sp
 def test_switches(
     name: str, instrumentor: Instrumentor, variable: str, spans: Spans, monkeypatch: pytest.MonkeyPatch, log: Any
 ) -> None:
+    pytest.importorskip(instrumentor.library.module)
     datadog = [theirs for theirs, ours in INTEGRATIONS.items() if name in ours]
     assert datadog, f"DD_TRACE_..._ENABLED has no name for {name}"
     for theirs in datadog:
@@ -583,6 +584,7 @@ def test_switches(
 
 
 def test_unknown_keyword(instrumentor: Instrumentor, spans: Spans, log: Any) -> None:
+    pytest.importorskip(instrumentor.library.module)
     instrumentor.instrument(tracer_provder=spans.provider)
     assert instrumentor.is_instrumented_by_opentelemetry
     [message] = log.messages
@@ -593,6 +595,7 @@ def test_unknown_keyword(instrumentor: Instrumentor, spans: Spans, log: Any) -> 
 def test_wrong_values_in_the_environment(
     instrumentor: Instrumentor, spans: Spans, monkeypatch: pytest.MonkeyPatch, log: Any
 ) -> None:
+    pytest.importorskip(instrumentor.library.module)
     for option in instrumentor.options:
         for variable in option.variables_for(instrumentor.name):
             try:

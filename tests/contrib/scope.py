@@ -10,6 +10,14 @@ RELEASE = "0.66b1"
 TARGETS: dict[str, tuple[str, ...]] = {
     "asgi": ("asgiref",),
     "asyncio": ("pytest-asyncio",),
+    "botocore": (
+        "aiobotocore",
+        "boto3",
+        "moto[awslambda,dynamodb,s3,sqs,sns,stepfunctions]==5.2.5",
+        "opentelemetry-propagator-aws-xray",
+        "pytest-asyncio",
+        "pytest-vcr",
+    ),
     "dbapi": ("sqlalchemy",),
     "redis": ("redis", "fakeredis"),
     "requests": ("requests", "mocket"),
@@ -88,6 +96,7 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
     "asgi": ("_collect_target_attribute",),
     "asyncio": (),
     "wsgi": (),
+    "botocore": (),
     "dbapi": ("util_version", "_logger"),
     "django": ("_DjangoMiddleware",),
     "flask": (
@@ -114,8 +123,14 @@ PRIVATE_SUBMODULES: dict[str, tuple[str, ...]] = {
         "OTEL_PYTHON_ASYNCIO_TO_THREAD_FUNCTION_NAMES_TO_TRACE",
     ),
     "asyncio.utils": ("get_coros_to_trace", "get_future_trace_enabled"),
+<<<<<<< HEAD
     "django.middleware": (),
     "django.middleware.otel_middleware": ("_DjangoMiddleware",),
     "django.middleware.sqlcommenter_middleware": ("SqlCommenter", "_QueryWrapper", "_get_opentelemetry_values"),
+=======
+    "botocore.environment_variables": ("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT",),
+    "botocore.extensions": (),
+    "botocore.extensions._messaging": ("inject_propagation_context", "message_attributes_setter"),
+>>>>>>> 904bc05 (botocore and aiobotocore: one span per API call, context in what the call sends)
     "redis.util": ("_build_span_meta_data_for_pipeline",),
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import wraps
+from inspect import isasyncgenfunction, isgeneratorfunction
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import SpanKind
@@ -61,6 +63,18 @@ def call(
             lambda template: {name_key: template},
             succeeded=succeeded if path_of else None,
         )
-        return traced(wrapped, setup, operation)
+        return traced(_begun_by_the_call(wrapped), setup, operation)
 
     return advice
+
+
+def _begun_by_the_call(wrapped: Wrapped) -> Wrapped:
+    """Hide that `wrapped` is a generator function: a web server takes the first step outside of the request."""
+    if not isgeneratorfunction(wrapped) and not isasyncgenfunction(wrapped):
+        return wrapped
+
+    @wraps(wrapped)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return wrapped(*args, **kwargs)
+
+    return call

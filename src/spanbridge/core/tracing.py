@@ -28,6 +28,7 @@ from opentelemetry.context import (
 )
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.trace import (
+    INVALID_SPAN,
     NoOpTracerProvider,
     ProxyTracerProvider,
     SpanKind,
@@ -41,6 +42,8 @@ from spanbridge.core.guard import described, guarded, report
 from spanbridge.version import __version__
 
 if TYPE_CHECKING:
+    from contextvars import Token
+
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, Tracer, TracerProvider
     from opentelemetry.util.types import AttributeValue
@@ -457,6 +460,13 @@ def opener(
         return scope
 
     return begin
+
+
+def cover(layers: int) -> Token[Context]:
+    """Attach a context in which calls of `layers` make no span; for calls whose own span is made after the fact."""
+    outer: Any = get_current().get(_COVERED)
+    covered = (outer[0] | layers, outer[1]) if outer is not None else (layers, INVALID_SPAN)
+    return attach(set_value(_COVERED, covered))
 
 
 def _report_start(
