@@ -92,11 +92,14 @@ def _strings(headers: Headers) -> dict[str, Any]:
 
 
 def _contrib_attributes(entry: Params, headers: Headers) -> Params:
-    given = entry.get("MessageAttributes") or {}
-    if len(given) + len(get_global_textmap().fields) > _MOST_ATTRIBUTES:
+    """As contrib does, into the application's own mapping if there is one."""
+    given = entry.get("MessageAttributes")
+    attributes = {} if given is None else given
+    if len(attributes) + len(get_global_textmap().fields) > _MOST_ATTRIBUTES:
         _too_much("a message has as many attributes as it may have")
-        return {**entry, "MessageAttributes": given}
-    return {**entry, "MessageAttributes": {**given, **_strings(headers)}}
+    else:
+        attributes.update(_strings(headers))
+    return {**entry, "MessageAttributes": attributes}
 
 
 def _in_each(key: str, place: Callable[[Params, Headers], Params]) -> Callable[[Params, Headers], Params]:

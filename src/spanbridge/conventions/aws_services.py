@@ -52,10 +52,8 @@ def function_name(value: Any) -> str:
 
     https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
     """
-    name = str(value)
-    if ":function:" in name:
-        name = name.partition(":function:")[2]
-    return name.partition(":")[0]
+    parts = str(value).rpartition("function:")[2].split(":")
+    return parts[1] if parts[0].isdecimal() and len(parts) > 1 else parts[0]
 
 
 def _secret_arn(value: Any) -> str | None:
