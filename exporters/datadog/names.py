@@ -8,14 +8,23 @@ from __future__ import annotations
 
 import re
 from dataclasses import KW_ONLY, dataclass, field, replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from opentelemetry.trace import SpanKind
 
 from spanbridge.core.options import words
 from spanbridge.exporters.datadog import tags
-from spanbridge.exporters.datadog.tags import Attributes, aws_call, normalised, quantised, rpc_path, status, text, url_path
+from spanbridge.exporters.datadog.tags import (
+    Attributes,
+    aws_call,
+    normalised,
+    quantised,
+    rpc_path,
+    status,
+    text,
+    url_path,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

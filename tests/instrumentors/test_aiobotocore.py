@@ -60,7 +60,9 @@ def test_calls(run: Any, spans: Spans, payload: Payload) -> None:
     run("sqs", work)
     *calls, _ = spans
     assert {span["scope"] for span in calls} == {"spanbridge.instrumentors.aiobotocore"}
-    assert [(span["name"], span["kind"], span["parent"]) for span in calls] == [("SQS.CreateQueue", "CLIENT", "job")] * 2
+    assert [(span["name"], span["kind"], span["parent"]) for span in calls] == [
+        ("SQS.CreateQueue", "CLIENT", "job")
+    ] * 2
     assert {span["attributes"]["messaging.destination.name"] for span in calls} == {"a", "b"}
     mapped = next(row for chunk in payload() for row in chunk if row["name"] == "sqs.command")
     assert (mapped["resource"], mapped["meta"]["aws.agent"]) == ("sqs.createqueue", "aiobotocore")

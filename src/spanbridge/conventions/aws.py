@@ -100,7 +100,8 @@ class _Convention:
         self.response = aws_services.CONTRIB_RESPONSE if contrib else aws_services.RESPONSE
         self.constant = aws_services.CONTRIB_CONSTANT if contrib else aws_services.CONSTANT
         self.status_keys = [
-            key for key, _ in pick(setup.semconv.http, (("http.status_code", ""),), (("http.response.status_code", ""),))
+            key
+            for key, _ in pick(setup.semconv.http, (("http.status_code", ""),), (("http.response.status_code", ""),))
         ]
         self.request_hook = http.hooked(setup, "request_hook")
         self.response_hook = http.hooked(setup, "response_hook")
