@@ -244,9 +244,7 @@ def test_switches(
     assert len(spans) == 2 + polls
 
 
-def test_a_message_with_ten_attributes_travels_alone(
-    queue: Any, spans: Spans, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_message_full_of_attributes_travels_alone(queue: Any, spans: Spans, caplog: pytest.LogCaptureFixture) -> None:
     client, url = queue
     given = {f"a{number}": {"DataType": "String", "StringValue": "x"} for number in range(10)}
     for _ in range(2):
