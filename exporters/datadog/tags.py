@@ -376,8 +376,8 @@ def redis_arguments(attributes: Attributes, meta: Meta, metrics: Metrics) -> Non
         metrics["redis.args_length"] = command.count(" ") + 1
 
 
-# The prefixes of endpoints, by which ddtrace calls services, where they are not the service's name in lower case without
-# blanks; for spans that do not say so themselves.
+# The prefixes of endpoints, by which ddtrace calls services, for spans that do not tell theirs: where it is not the
+# service's name in lower case without blanks.
 _ENDPOINTS = {
     "cloudwatch": "monitoring",
     "cloudwatchlogs": "logs",

@@ -130,17 +130,14 @@ PRIVATE_SUBMODULES: dict[str, tuple[str, ...]] = {
         "OTEL_PYTHON_ASYNCIO_TO_THREAD_FUNCTION_NAMES_TO_TRACE",
     ),
     "asyncio.utils": ("get_coros_to_trace", "get_future_trace_enabled"),
-<<<<<<< HEAD
     "django.middleware": (),
     "django.middleware.otel_middleware": ("_DjangoMiddleware",),
     "django.middleware.sqlcommenter_middleware": ("SqlCommenter", "_QueryWrapper", "_get_opentelemetry_values"),
-=======
     "botocore.environment_variables": ("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT",),
     "botocore.extensions.bedrock": ("_GEN_AI_CLIENT_OPERATION_DURATION_BUCKETS", "_GEN_AI_CLIENT_TOKEN_USAGE_BUCKETS"),
     "botocore.extensions.bedrock_utils": ("ConverseStreamWrapper", "InvokeModelWithResponseStreamWrapper", "_Choice"),
     "botocore.extensions.dynamodb": ("_BotocoreInstrumentorContext", "_DynamoDbExtension"),
     "botocore.extensions.lmbd": ("_LambdaExtension",),
     "botocore.extensions._messaging": ("inject_propagation_context", "message_attributes_setter"),
->>>>>>> 904bc05 (botocore and aiobotocore: one span per API call, context in what the call sends)
     "redis.util": ("_build_span_meta_data_for_pipeline",),
 }

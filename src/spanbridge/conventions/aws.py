@@ -224,7 +224,7 @@ def _carry(scope: Scope[Call]) -> None:
 
 
 def _receives(client: Any = None, operation_name: Any = None, *args: Any, **kwargs: Any) -> bool:
-    return operation_name in {"ReceiveMessage", "GetRecords"}
+    return operation_name in ("ReceiveMessage", "GetRecords")
 
 
 def _received(wrapped: Wrapped, setup: Setup, convention: _Convention, sending: Operation[Call]) -> Wrapped:
