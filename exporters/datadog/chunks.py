@@ -83,7 +83,8 @@ class Assembler:
         self._partial_flush = partial_flush
         self._forked = forked
         self._open: dict[int, _OpenTrace] = {}
-        self.abandoned = 0
+        self.abandoned = 0  # open spans whose traces were given up
+        self.late = 0  # those of them that ended after all
 
     def __len__(self) -> int:
         return len(self._open)
@@ -118,6 +119,8 @@ class Assembler:
         trace = self._open.get(context.trace_id)
         member = trace.members.get(context.span_id) if trace is not None else None
         if trace is None or member is None or member.finished:
+            if self.abandoned and not self._forked:
+                self.late += 1
             return None
         member.span, member.finished = span, True
         trace.unfinished -= 1

@@ -17,6 +17,7 @@ from spanbridge.exporters.datadog.rules import keeps, span_rules
 from spanbridge.exporters.datadog.sampler import agent_rates
 from spanbridge.exporters.datadog.sender import Encoded, Pending, Sender
 from spanbridge.exporters.datadog.settings import Settings
+from spanbridge.exporters.datadog.stats import Concentrator
 from spanbridge.exporters.datadog.trace import state_at_start
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 # The longest that `export` holds the processor that calls it, in seconds, retries included: with a receiver that has
 # taken the last payload, and with another.
 EXPORT_SECONDS, PATIENCE = 5.0, 0.8
+# What single spans of a rejected trace are kept for.
+_OF_THEIR_OWN = frozenset({"_dd.span_sampling.mechanism", "_dd1.sr.eausr"})
 SINGLE_SPAN = 8  # the mechanism of a span that is kept although its trace is not (protocol D.1)
 
 
@@ -56,6 +59,9 @@ class DatadogSpanExporter(SpanExporter):
         self.settings = settings or Settings.from_environment()
         self.mapper = SpanMapper(self.settings, native_links=self.settings.api_version == "v0.4")
         self._span_rules = span_rules(self.settings.span_sampling_rules)
+        # Whoever hands every recorded span over may have them counted here, if the Agent agrees.
+        self.sees_every_span = False
+        self.concentrator: Concentrator | None = None
         self.sender = Sender(self.settings, transport, on_rates or agent_rates.update)
         self._closed = False
         self._not_before = 0.0
@@ -96,10 +102,20 @@ class DatadogSpanExporter(SpanExporter):
             self.learn()
         return SpanExportResult.SUCCESS if sender.lost == lost else SpanExportResult.FAILURE
 
+    def begin_process(self) -> None:
+        """Start anew in a forked child: counts and connections are its parent's."""
+        self.concentrator = None
+        self.sender.begin_process()
+
     def learn(self) -> None:
         """Ask the receiver what it can do."""
-        if self.sender.learn():
-            self.mapper.native_events = self.mapper.native_links and self.sender.takes_native_events
+        if not self.sender.learn():
+            return
+        info = self.sender.info
+        self.concentrator = None
+        if self.sees_every_span and self.settings.stats and info.takes_stats:
+            self.concentrator = Concentrator(self.settings, info)
+        self.mapper.native_events = self.mapper.native_links and self.sender.takes_native_events
 
     def encode(self, chunk: Chunk) -> Encoded | None:
         """Map and encode one chunk; a span that cannot be mapped is left out, and reported once."""
@@ -129,10 +145,15 @@ class DatadogSpanExporter(SpanExporter):
                 return None
             if self._span_rules and (trace.priority or 0) <= 0:
                 self._keep_single_spans(mapped)
+            counted = self.concentrator is not None and trace.sampler is not None
+            if counted:
+                mapped = self._count(mapped, trace)
+            if not mapped:
+                return None
             self.mapper.finish_chunk(mapped, trace, partial=chunk.partial)
             if trace.error:
                 mapped[0]["meta"]["_dd.propagation_error"] = trace.error
-            return Encoded(encode_chunk(mapped), len(mapped))
+            return Encoded(encode_chunk(mapped), len(mapped), counted)
         except Exception as error:
             self.sender.lose(len(mapped))
             report("encoding a chunk", error)
@@ -148,6 +169,16 @@ class DatadogSpanExporter(SpanExporter):
             span["metrics"]["_dd.span_sampling.rule_rate"] = rule.rate
             if rule.per_second is not None:
                 span["metrics"]["_dd.span_sampling.max_per_second"] = rule.per_second
+
+    def _count(self, mapped: list[dict[str, Any]], trace: TraceState) -> list[dict[str, Any]]:
+        """Count the spans of a chunk, and answer those that are still to be sent (protocol E)."""
+        assert self.concentrator is not None
+        self.concentrator.add(mapped, trace.origin, time.time_ns())
+        if trace.priority is None or trace.priority > 0 or any(span["error"] for span in mapped):
+            return mapped
+        kept = [span for span in mapped if not _OF_THEIR_OWN.isdisjoint(span["metrics"])]
+        self.sender.drop_rejected(0 if kept else 1, len(mapped) - len(kept))
+        return kept
 
     def shutdown(self) -> None:
         """Stop sending."""

@@ -10,7 +10,7 @@ import builtins
 import os
 import sys
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 from operator import attrgetter
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -140,6 +140,16 @@ def inferred_service() -> str:
     return name if name not in {"", "-c", "-m", "-"} else "python"
 
 
+@lru_cache(1)
+def _runtime_id(pid: int) -> str:
+    return uuid4().hex
+
+
+def runtime_id() -> str:
+    """Answer the random name of this process; a forked child has another."""
+    return _runtime_id(os.getpid())
+
+
 def last_frames(stack: str, most: int) -> str:
     """Keep the innermost `most` frames of a formatted traceback (DD_TRACE_SPAN_TRACEBACK_MAX_SIZE)."""
     head, *frames = stack.split('\n  File "')
@@ -169,7 +179,6 @@ class SpanMapper:
         self.native_events = native_events
         self._targets: dict[int, Targets] = {}
         self._resources: list[ResourcePlans] = []
-        self._process: tuple[int, str] = (0, "")
         self._like_otlp = settings.names == "otel"
 
     def service_of(self, span: ReadableSpan) -> str:
@@ -426,9 +435,7 @@ class SpanMapper:
 
     def _mark_local_root(self, trace_id: int, meta: Meta, metrics: Metrics) -> None:
         pid = os.getpid()
-        if self._process[0] != pid:  # first use, or a forked child
-            self._process = (pid, uuid4().hex)
-        meta["runtime-id"] = self._process[1]
+        meta["runtime-id"] = _runtime_id(pid)
         meta["language"] = "python"
         metrics["process_id"] = pid
         if high := trace_id >> 64:

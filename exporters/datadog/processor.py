@@ -70,7 +70,7 @@ class DatadogSpanProcessor(SpanProcessor):
         self._worker: Worker | None = None
         self._may_start = [True]
         if forked:
-            self.exporter.sender.begin_process()
+            self.exporter.begin_process()
 
     @property
     def dropped(self) -> int:

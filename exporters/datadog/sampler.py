@@ -109,12 +109,12 @@ class DatadogSampler(Sampler):
         traces.remember(trace_id, state)
         if state.priority is None and not self._rules and not agent_rates:
             state.decide(AUTO_KEEP, DEFAULT)
+        begun, state.sampler = state.sampler is not None, self
         if state.priority is not None:
             keep = state.priority > 0
-        elif state.sampler is not None and parent.is_valid and not parent.is_remote:
+        elif begun and parent.is_valid and not parent.is_remote:
             keep = parent.trace_flags.sampled
         else:
-            state.sampler = self
             keep = self._foresee(trace_id, name, kind, attributes)
         return SamplingResult(
             Decision.RECORD_AND_SAMPLE if keep else Decision.RECORD_ONLY,

@@ -38,10 +38,11 @@ INFO_SECONDS = 300.0
 
 
 class Encoded(NamedTuple):
-    """One chunk as bytes, and how many spans it holds."""
+    """One chunk as bytes, how many spans it holds, and whether we have counted them for the Agent."""
 
     body: bytes
     spans: int
+    counted: bool = False
 
 
 class Pending:
@@ -78,11 +79,11 @@ class Pending:
         return chunk
 
     def first(self, size: int) -> list[Encoded]:
-        """Look at the oldest chunks that together have at most `size` bytes, at least at one."""
+        """Look at the oldest chunks that together have at most `size` bytes, at least at one; all counted, or none."""
         found: list[Encoded] = []
         for chunk in self._chunks:
             size -= len(chunk.body)
-            if found and size < 0:
+            if found and (size < 0 or chunk.counted != found[0].counted):
                 break
             found.append(chunk)
         return found
@@ -116,6 +117,7 @@ class Sender:
         self._failures = 0
         self._refused_since: float | None = None
         self._reported_lost = 0
+        self._rejected_chunks = self._rejected_spans = 0
         self._format = self._asked_format
         self._learned_at = float("-inf")
         self.info = AgentInfo()
@@ -145,7 +147,8 @@ class Sender:
             return self._pause()
         chunks = pending.first(self._payload_bytes)
         body = _FORMATS[self._format]([chunk.body for chunk in chunks])
-        request = Request(f"/{self._format}/traces", body, {"X-Datadog-Trace-Count": len(chunks)})
+        headers = {"X-Datadog-Trace-Count": len(chunks), **self._stats_headers(counted=chunks[0].counted)}
+        request = Request(f"/{self._format}/traces", body, headers)
         try:
             reply = self._ask(request, timeout)
         except OSError as error:
@@ -213,6 +216,34 @@ class Sender:
         """Close the connection; the next `send` opens a new one."""
         self._transport.close()
 
+    def drop_rejected(self, chunks: int, spans: int) -> None:
+        """Note rejected spans that are counted but not sent; the Agent adjusts its rates by them."""
+        self._rejected_chunks += chunks
+        self._rejected_spans += spans
+
+    def send_stats(self, payload: bytes, timeout: float) -> None:
+        """Send what has been counted, once.
+
+        Args:
+            payload: the body for /v0.6/stats.
+            timeout: seconds.
+        """
+        try:
+            reply = self._ask(Request("/v0.6/stats", payload), min(timeout, self._timeout))
+        except OSError as error:
+            logger.debug("counts of spans cannot be sent to %s: %s", self.url, describe(error))
+            return
+        if reply.status >= 300:
+            logger.debug("%s refused counts of spans with status %d", self.url, reply.status)
+
+    def _stats_headers(self, *, counted: bool) -> dict[str, object]:
+        headers: dict[str, object] = {"Datadog-Client-Computed-Stats": "true"} if counted else {}
+        if self._rejected_chunks:
+            headers["Datadog-Client-Dropped-P0-Traces"] = self._rejected_chunks
+        if self._rejected_spans:
+            headers["Datadog-Client-Dropped-P0-Spans"] = self._rejected_spans
+        return headers
+
     def _divide(self, pending: Pending, chunks: list[Encoded], size: int) -> None:
         """Make the next payload half as large, if need be by dividing its only chunk."""
         if len(chunks) > 1:
@@ -220,8 +251,8 @@ class Sender:
             return
         chunk = pending.pop()
         first, second = halves(chunk.body)
-        pending.put_back(Encoded(second, chunk.spans - chunk.spans // 2))
-        pending.put_back(Encoded(first, chunk.spans // 2))
+        pending.put_back(Encoded(second, chunk.spans - chunk.spans // 2, chunk.counted))
+        pending.put_back(Encoded(first, chunk.spans // 2, chunk.counted))
 
     def _ask(self, request: Request, timeout: float) -> Reply:
         # The plain key is what instrumentations of OpenTelemetry's early days look for.
@@ -249,6 +280,7 @@ class Sender:
         self._failures = 0
         self._refused_since = None
         self.last_success = monotonic()
+        self._rejected_chunks = self._rejected_spans = 0
         if self.up is False:
             logger.info("%s answers again; %d spans were lost meanwhile", self.url, self.lost - self._reported_lost)
             self._reported_lost = self.lost

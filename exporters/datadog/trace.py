@@ -54,7 +54,7 @@ class TraceState:
         last_parent_id: the last Datadog span upstream, 16 hexadecimal digits (protocol C.2).
         error: why tags could not be propagated (`_dd.propagation_error`).
         absent_parent: the span id that stands for "continue the trace without a parent"; 0 when there is none.
-        sampler: decides while the priority is None; None for traces of other samplers.
+        sampler: decides while the priority is None, and has every span recorded; None for traces of other samplers.
         root: the local root, as long as a decision needs it.
     """
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 # At the end: how many seconds a receiver may go without taking anything.
 PATIENCE = 0.8
 _TIDY_SECONDS = 30.0
+STATS_SECONDS = 10.0
 # While somebody waits, a failing receiver is tried again after at most this many seconds.
 _HURRIED_PAUSE = 0.1
 
@@ -69,6 +70,11 @@ class Worker:
         self._collecting = False  # mapping and encoding, which no receiver delays
         self._collected_at = 0.0
         self._tidy_at = monotonic() + _TIDY_SECONDS
+        self._stats_at = monotonic() + STATS_SECONDS
+        exporter.sees_every_span = True
+        self._counts = bool(settings.stats)
+        if self._counts:  # what is sent before the Agent has agreed is not counted here
+            self._sender.learning_is_due = True
         # Not left to the thread: a child forked during the import would never get its lock, and an import after an
         # unhandled KeyboardInterrupt makes Python forget to end by SIGINT.
         import_module("msgspec.msgpack")
@@ -113,10 +119,11 @@ class Worker:
             try:
                 self._sleep()
                 waiters = self._waiters[:]
+                if self._sender.learning_is_due and (self._counts or not waiters):
+                    self._exporter.learn()
                 self._collect(everything=bool(waiters))
                 self._deliver(waiters)
-                if self._sender.learning_is_due and not self._waiters and not self._stopped:
-                    self._exporter.learn()
+                self._send_stats(waiters)
                 for waiter in waiters:
                     if not self._pending:
                         waiter.done.set()
@@ -147,6 +154,9 @@ class Worker:
                     assembler.started(span, state, now)
                 elif (chunk := assembler.ended(span, now)) is not None:
                     self._add(chunk)
+            if assembler.late:
+                self._sender.lose(assembler.late)
+                assembler.late = 0
             if now > self._tidy_at:
                 self._tidy_at = now + _TIDY_SECONDS
                 for trace_id, chunk in assembler.evict():
@@ -172,6 +182,17 @@ class Worker:
             member.parent = None  # or a chain of ancestors would live as long as its last descendant
         while self._pending.size > self._room:
             self._sender.lose(self._pending.pop().spans)
+
+    def _send_stats(self, waiters: list[_Waiter]) -> None:
+        """Send the counts of the last buckets, for those who wait those of this moment, too."""
+        concentrator, now = self._exporter.concentrator, monotonic()
+        if concentrator is None or self._pending or (now < self._stats_at and not waiters):
+            return
+        self._stats_at = now + STATS_SECONDS
+        payload = concentrator.flush(time.time_ns(), everything=bool(waiters))
+        if payload is not None:
+            until = max((waiter.deadline for waiter in waiters), default=now + self._timeout)
+            self._sender.send_stats(payload, max(until - now, 0.01))
 
     def _deliver(self, waiters: list[_Waiter]) -> None:
         """Send what is pending, until nothing is left or the receiver fails and nobody waits."""

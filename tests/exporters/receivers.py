@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 import socket
@@ -15,6 +16,7 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
+import msgpack
 import msgspec
 import pytest
 
@@ -76,6 +78,7 @@ class Sink(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__((HOST, 0), _SinkHandler)
         self.payloads: list[dict[str, Any]] = []
+        self.stats: list[dict[str, Any]] = []
 
 
 class _SinkHandler(BaseHTTPRequestHandler):
@@ -85,6 +88,10 @@ class _SinkHandler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.path == "/api/v0.2/traces":
             self.server.payloads += read_protobuf(body, AGENT_PAYLOAD)["tracer_payloads"]
+        if self.path == "/api/v0.2/stats":
+            if self.headers.get("Content-Encoding") == "gzip":
+                body = gzip.decompress(body)
+            self.server.stats.append(msgpack.unpackb(body))
         self.send_response(202)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -99,6 +106,24 @@ class MiniAgent:
     def __init__(self, port: int, sink: Sink) -> None:
         self.url = f"http://{HOST}:{port}"
         self._sink = sink
+
+    def stats(self, service: str, hits: int, seconds: float = 40) -> list[dict[str, Any]]:
+        """Wait until it has handed on counts of so many spans of `service`; answer these groups."""
+
+        def found() -> list[dict[str, Any]]:
+            return [
+                group
+                for payload in list(self._sink.stats)
+                for client in payload["Stats"]
+                for bucket in client["Stats"]
+                for group in bucket["Stats"]
+                if group["Service"] == service
+            ]
+
+        deadline = time.monotonic() + seconds
+        while sum(group["Hits"] for group in found()) < hits and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return found()
 
     def payloads(self, service: str, spans: int, seconds: float = 10) -> list[dict[str, Any]]:
         """Wait until `spans` spans have come in payloads with a span of `service`; answer these payloads."""
@@ -121,8 +146,8 @@ def spans_of(payload: dict[str, Any]) -> list[Span]:
 
 
 @contextmanager
-def mini_agent(directory: Path) -> Iterator[MiniAgent]:
-    """Run the mini agent, with a sink in place of Datadog."""
+def mini_agent(directory: Path, *, counts: bool = False) -> Iterator[MiniAgent]:
+    """Run the mini agent, with a sink in place of Datadog; either it counts spans, or it lets its clients do that."""
     spec = find_spec("datadog_serverless_compat")
     if spec is None or spec.origin is None or not sys.platform.startswith("linux"):
         missing("datadog-serverless-compat")
@@ -139,7 +164,7 @@ def mini_agent(directory: Path) -> Iterator[MiniAgent]:
         "DD_USE_DOGSTATSD": "false",
         "DD_ENHANCED_METRICS_ENABLED": "false",
         "DD_APM_RECEIVER_PORT": str(port),
-        "DD_AGENT_STATS_COMPUTATION_ENABLED": "false",
+        "DD_AGENT_STATS_COMPUTATION_ENABLED": str(counts).lower(),
         "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
         "AWS_LAMBDA_FUNCTION_NAME": "spanbridge",
     }
