@@ -1,0 +1,61 @@
+"""The current context at the least cost that the API's objects allow, and by its functions where those have changed."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import context as api
+from opentelemetry.context import Context
+from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
+from opentelemetry.trace import INVALID_SPAN, set_span_in_context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from opentelemetry.trace import Span
+
+# Under which a Context holds the current span.
+(SPAN_KEY,) = set_span_in_context(INVALID_SPAN, Context())
+
+_put = dict.__setitem__  # a Context refuses changes, which is right for one that others have seen
+
+
+def _variable() -> ContextVar[Context] | None:
+    """Find the variable behind the API's functions, unless OTEL_PYTHON_CONTEXT names another runtime context."""
+    runtime = getattr(api, "_RUNTIME_CONTEXT", None)
+    variable = getattr(runtime, "_current_context", None)
+    return variable if type(runtime) is ContextVarsRuntimeContext and type(variable) is ContextVar else None
+
+
+variable = _variable()
+get_current: Callable[[], Context] = api.get_current if variable is None else variable.get
+attach: Callable[[Context], Any] = api.attach if variable is None else variable.set
+
+
+if variable is None:
+    detach: Callable[[Any], None] = api.detach
+else:
+    _reset = variable.reset
+
+    def detach(token: Any) -> None:
+        """Make current again what was so before the `attach` that answered `token`."""
+        try:
+            _reset(token)
+        except Exception:
+            api.detach(token)  # fails likewise, and logs it as always
+
+
+def with_span(span: Span, context: Context) -> Context:
+    """Answer a context like `context` in which `span` is the current one."""
+    inside = Context(context)
+    _put(inside, SPAN_KEY, span)
+    return inside
+
+
+def with_span_and(span: Span, key: str, value: object, context: Context) -> Context:
+    """Answer a context like `context` in which `span` is the current one and `key` has a value, in one go."""
+    inside = Context(context)
+    _put(inside, SPAN_KEY, span)
+    _put(inside, key, value)
+    return inside

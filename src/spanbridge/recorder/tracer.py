@@ -1,0 +1,272 @@
+"""A tracer that is the SDK's and makes spans of ours."""
+
+from __future__ import annotations
+
+import random
+from time import time_ns
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from opentelemetry.sdk import trace as sdk
+from opentelemetry.sdk.trace import SynchronousMultiSpanProcessor
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import Decision, ParentBased, StaticSampler
+from opentelemetry.trace import (
+    DEFAULT_TRACE_STATE,
+    INVALID_SPAN_CONTEXT,
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+)
+from opentelemetry.trace import Span as ApiSpan
+from opentelemetry.util._decorator import _AgnosticContextManager
+
+from spanbridge.core.context import SPAN_KEY, attach, detach, get_current, with_span
+from spanbridge.recorder.span import Span, bounded, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from opentelemetry.context import Context
+    from opentelemetry.sdk.trace.sampling import Sampler
+    from opentelemetry.trace import Link
+    from opentelemetry.util.types import Attributes
+
+_new = object.__new__
+_new_context = tuple.__new__
+_SAMPLE = Decision.RECORD_AND_SAMPLE
+_INTERNAL = SpanKind.INTERNAL
+_SAMPLED = TraceFlags.SAMPLED
+# OpenTelemetry before 1.43 does not say whether a trace id is random.
+_RANDOM = getattr(TraceFlags, "RANDOM_TRACE_ID", 0)
+_FLAGS = tuple(TraceFlags(bits) for bits in range(4))
+_HAS_TRACER_CONFIG = hasattr(sdk.Tracer, "_set_tracer_config")
+
+
+class Decisions(NamedTuple):
+    """What a sampler always answers to a span without a parent, and by what is known of the parent.
+
+    None where that depends on more, and for samplers that are not known.
+    """
+
+    root: Decision | None = None
+    remote_sampled: Decision | None = None
+    remote_dropped: Decision | None = None
+    local_sampled: Decision | None = None
+    local_dropped: Decision | None = None
+
+
+def known_decisions(sampler: Sampler) -> Decisions:
+    """Tell which decisions of a sampler can be known beforehand: those of the SDK's own, which pass on attributes."""
+    kind = type(sampler)
+    if kind.should_sample is StaticSampler.should_sample:
+        return Decisions(*[sampler._decision] * 5)
+    if kind.should_sample is ParentBased.should_sample:
+        return Decisions(
+            known_decisions(sampler._root).root,
+            known_decisions(sampler._remote_parent_sampled).remote_sampled,
+            known_decisions(sampler._remote_parent_not_sampled).remote_dropped,
+            known_decisions(sampler._local_parent_sampled).local_sampled,
+            known_decisions(sampler._local_parent_not_sampled).local_dropped,
+        )
+    return Decisions()
+
+
+class Tracer(sdk.Tracer):
+    """Made of a tracer of the SDK's by `record`; all that the provider tells that one, it tells this one."""
+
+    room: float
+    _known: Sampler | None = None
+    _decisions = Decisions()
+    _count: Callable[..., Callable[[], None]] | None
+
+    @classmethod
+    def of(cls, tracer: sdk.Tracer) -> Tracer:
+        """Make a tracer of the SDK's ours; it stays the same object, which its provider knows."""
+        tracer.__class__ = cls
+        limits = tracer._span_limits
+        most = float("inf") if limits.max_span_attributes is None else limits.max_span_attributes
+        # Threads that write at the same time may not get beyond the limit, so far below it the SDK's mapping takes over.
+        tracer.room = most // 2 if limits.max_span_attribute_length is None else 0
+        metrics = getattr(tracer, "_tracer_metrics", None)
+        tracer._count = None if type(metrics).__name__ in {"NoneType", "NoOpTracerMetrics"} else metrics.start_span
+        return tracer
+
+    def _learn(self, sampler: Sampler) -> Decisions:
+        self._decisions, self._known = known_decisions(sampler), sampler
+        return self._decisions
+
+    def start_span(
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = _INTERNAL,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = (),
+        start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+        *,
+        owned: bool = False,
+    ) -> ApiSpan:
+        """Start a span, as OpenTelemetry's API says.
+
+        Args:
+            name: of the span.
+            context: holds the parent; the current one when not given.
+            kind: of the span.
+            attributes: at the start.
+            links: to other spans.
+            start_time: nanoseconds since the epoch; now when not given.
+            record_exception: whether the span, used in a `with` statement, records what leaves that.
+            set_status_on_exception: whether it then gets the status of an error, too.
+            owned: the caller will not use `attributes` any more, so that they need not be copied.
+        """
+        above = (get_current() if context is None else context).get(SPAN_KEY)
+        parent = above._context if type(above) is Span else _context_of(above)
+        if _HAS_TRACER_CONFIG and not self._tracer_config.is_enabled:
+            return NonRecordingSpan(parent)
+
+        ids, sampler = self.id_generator, self.sampler
+        usual_ids = type(ids) is RandomIdGenerator
+        decisions = self._decisions if sampler is self._known else self._learn(sampler)
+        if not parent[5]:
+            parent, trace_state, decision = None, DEFAULT_TRACE_STATE, decisions.root
+            trace_id = (usual_ids and random.getrandbits(128)) or ids.generate_trace_id()
+            random_id = _RANDOM if usual_ids else _RANDOM and ids.is_trace_id_random() and _RANDOM
+        else:
+            trace_id, _, remote, flags, trace_state, _ = parent
+            random_id = flags & _RANDOM
+            if flags & _SAMPLED:
+                decision = decisions.remote_sampled if remote else decisions.local_sampled
+            else:
+                decision = decisions.remote_dropped if remote else decisions.local_dropped
+
+        if decision is None:
+            result = sampler.should_sample(context, trace_id, name, kind, attributes, links or ())
+            decision, attributes, trace_state = result.decision, result.attributes, result.trace_state
+            if trace_state is None:
+                trace_state = DEFAULT_TRACE_STATE
+            if attributes:
+                attributes = dict(attributes)
+            owned = True
+        sampled = decision is _SAMPLE or decision.is_sampled()
+        span_id = (usual_ids and random.getrandbits(64)) or ids.generate_span_id()
+        if usual_ids:
+            own = _new_context(SpanContext, (trace_id, span_id, False, _FLAGS[sampled | random_id], trace_state, True))
+        else:
+            own = SpanContext(trace_id, span_id, False, _FLAGS[sampled | random_id], trace_state)
+        count_end = None if self._count is None else self._count(parent, decision)
+        if not sampled and not decision.is_recording():
+            return NonRecordingSpan(own)
+
+        span = _new(Span)
+        span._open = True
+        span._tracer = self
+        span._name = name
+        span._kind = kind
+        span._context = own
+        span._parent = parent
+        span._resource = self.resource
+        span._instrumentation_scope = self._instrumentation_scope
+        span._end_time = None
+        if not attributes:
+            span._attributes = {}
+        elif len(attributes) < self.room and plain(attributes):
+            span._attributes = attributes if owned else attributes.copy()
+        else:
+            span._attributes = bounded(attributes, self._span_limits)
+        if links:
+            span._links = span._new_links(links)
+        if not record_exception:
+            span._record_exception = False
+        if not set_status_on_exception:
+            span._set_status_on_exception = False
+        if count_end is not None:
+            span._record_end_metrics = count_end
+        span._start_time = time_ns() if start_time is None else start_time
+
+        processor = self.span_processor
+        if type(processor) is SynchronousMultiSpanProcessor:
+            for each in processor._span_processors:
+                each.on_start(span, parent_context=context)
+        else:
+            processor.on_start(span, parent_context=context)
+        return span
+
+    def start_as_current_span(
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = _INTERNAL,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = (),
+        start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+        end_on_exit: bool = True,
+    ) -> CurrentSpan:
+        """Start a span when the answered context manager is entered, or the function that it decorates is called.
+
+        Args:
+            name: as for `start_span`, and so are the others up to `start_time`.
+            context: holds the parent; the current one when not given.
+            kind: of the span.
+            attributes: at the start.
+            links: to other spans.
+            start_time: nanoseconds since the epoch.
+            record_exception: whether an exception that leaves the block becomes an event of the span.
+            set_status_on_exception: whether it also sets the status.
+            end_on_exit: whether the span ends with the block.
+        """
+        start = (name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception)
+        return CurrentSpan(self, start, end_on_exit)
+
+
+class CurrentSpan(_AgnosticContextManager[ApiSpan]):
+    """A span that is current within a `with` block; also a decorator of functions and coroutine functions."""
+
+    def __init__(self, tracer: Tracer, start: tuple[Any, ...], end_on_exit: bool) -> None:
+        self._tracer = tracer
+        self._start = start
+        self._end_on_exit = end_on_exit
+
+    def _recreate_cm(self) -> CurrentSpan:
+        return CurrentSpan(self._tracer, self._start, self._end_on_exit)
+
+    def __enter__(self) -> ApiSpan:
+        self._span = span = self._tracer.start_span(*self._start)
+        self._token = attach(with_span(span, get_current()))
+        return span
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        detach(self._token)
+        try:
+            if isinstance(error, Exception):
+                record(self._span, error, event=self._start[6], status=self._start[7])
+        finally:
+            if self._end_on_exit:
+                self._span.end()
+
+
+def record(span: ApiSpan, error: Exception, *, event: bool, status: bool) -> None:
+    """Note on a span that `error` has left its block, as the API's `use_span` does."""
+    if span.is_recording():
+        if event:
+            span.record_exception(error)
+        if status:
+            span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+
+
+def _context_of(span: object) -> SpanContext:
+    """Answer the context of what a Context holds as its span; the invalid one when that is none."""
+    if not isinstance(span, ApiSpan):
+        return INVALID_SPAN_CONTEXT
+    context = span.get_span_context()
+    if context is None:
+        return INVALID_SPAN_CONTEXT
+    if not isinstance(context, SpanContext):
+        raise TypeError("parent_span_context must be a SpanContext or None.")
+    return context
