@@ -1,7 +1,7 @@
 """For pytest: `pytest_plugins = ["spanbridge.testing"]` in a conftest.py gives the fixtures `spans` and `payload`.
 
-Each test that asks for `spans` has a TracerProvider of its own, with span and trace ids 1, 2, 3 ... and a clock that
-ticks once per start or end of a span.
+Each test that asks for `spans` has a TracerProvider of its own (which one, SPANBRIDGE_RECORDER says), with span and
+trace ids 1, 2, 3 ... and a clock that ticks once per start or end of a span.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, overload
 import msgspec
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 
 import spanbridge
@@ -23,6 +23,7 @@ from spanbridge.exporters.datadog.encoding import encode_v04
 from spanbridge.exporters.datadog.mapping import SpanMapper
 from spanbridge.exporters.datadog.settings import Settings
 from spanbridge.exporters.datadog.trace import AUTO_KEEP, DEFAULT, TraceState
+from spanbridge.recorder import chosen_provider
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,7 +84,7 @@ class Spans(Sequence[dict[str, Any]]):
 
     def __init__(self, sampler: Sampler | None = None) -> None:
         self._recorder = _Recorder()
-        self.provider = TracerProvider(sampler=sampler, id_generator=CountingIds(), shutdown_on_exit=False)
+        self.provider = chosen_provider()(sampler=sampler, id_generator=CountingIds(), shutdown_on_exit=False)
         self.provider.add_span_processor(self._recorder)
 
     @overload

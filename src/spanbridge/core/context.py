@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 # Under which a Context holds the current span.
 (SPAN_KEY,) = set_span_in_context(INVALID_SPAN, Context())
 
-_put = dict.__setitem__  # a Context refuses changes, which is right for one that others have seen
-
 
 def _variable() -> ContextVar[Context] | None:
     """Find the variable behind the API's functions, unless OTEL_PYTHON_CONTEXT names another runtime context."""
@@ -48,14 +46,14 @@ else:
 
 def with_span(span: Span, context: Context) -> Context:
     """Answer a context like `context` in which `span` is the current one."""
-    inside = Context(context)
-    _put(inside, SPAN_KEY, span)
-    return inside
+    values = context.copy()
+    values[SPAN_KEY] = span
+    return Context(values)
 
 
 def with_span_and(span: Span, key: str, value: object, context: Context) -> Context:
     """Answer a context like `context` in which `span` is the current one and `key` has a value, in one go."""
-    inside = Context(context)
-    _put(inside, SPAN_KEY, span)
-    _put(inside, key, value)
-    return inside
+    values = context.copy()
+    values[SPAN_KEY] = span
+    values[key] = value
+    return Context(values)

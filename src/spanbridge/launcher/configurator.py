@@ -51,9 +51,7 @@ class SpanbridgeConfigurator:
 
 def _configure(auto_version: str | None) -> None:
     if environ.get("OTEL_CONFIG_FILE"):
-        from opentelemetry.sdk._configuration import _OTelSDKConfigurator
-
-        _OTelSDKConfigurator().configure()  # type: ignore[no-untyped-call]
+        _configure_by_file()
         return
     settings = _settings()
     _set_propagators(settings)
@@ -66,6 +64,19 @@ def _configure(auto_version: str | None) -> None:
     _set_provider(names, settings, resource)
     if any(_exporter_names(signal) for signal in ("METRICS", "LOGS")):
         _set_up_metrics_and_logs(resource)
+
+
+def _configure_by_file() -> None:
+    """Have the SDK do what OTEL_CONFIG_FILE says, and record its spans by ours."""
+    from opentelemetry import trace
+    from opentelemetry.sdk._configuration import _OTelSDKConfigurator
+    from opentelemetry.sdk.trace import TracerProvider
+
+    from spanbridge.recorder import adopt, chosen_provider
+
+    _OTelSDKConfigurator().configure()  # type: ignore[no-untyped-call]
+    if chosen_provider() is not TracerProvider:
+        adopt(trace.get_tracer_provider())
 
 
 def _settings() -> Settings | None:
@@ -97,14 +108,15 @@ def _set_provider(names: list[str], settings: Settings | None, resource: Resourc
     import concurrent.futures.thread  # noqa: F401
 
     from opentelemetry import trace
-    from opentelemetry.sdk.trace import TracerProvider
+
+    from spanbridge.recorder import chosen_provider
 
     if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         logger.warning(
             "the application has set a TracerProvider before spanbridge; it is kept, and spanbridge adds none"
         )
         return
-    provider = TracerProvider(
+    provider = chosen_provider()(
         sampler=_sampler(to_datadog=_DATADOG in names),
         id_generator=_id_generator(),
         resource=resource,

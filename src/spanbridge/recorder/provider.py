@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from opentelemetry.sdk import trace as sdk
 
 from spanbridge.recorder.trial import recording
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Tracer, TracerProvider as ApiTracerProvider
+    from opentelemetry.trace import Tracer
+    from opentelemetry.trace import TracerProvider as ApiTracerProvider
     from opentelemetry.util.types import Attributes
 
 
@@ -48,7 +49,7 @@ def adopt(provider: ApiTracerProvider) -> None:
             _recording(tracer)
 
 
-def _recording(tracer: Tracer) -> Any:
+def _recording(tracer: Tracer) -> Tracer:
     # A provider that is switched off answers the API's no-op tracer.
     if type(tracer) is sdk.Tracer and (record := recording()) is not None:
         return record(tracer)

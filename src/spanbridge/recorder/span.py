@@ -6,6 +6,7 @@ What few do (events, links, limits reached, values to be cleaned) is the SDK's o
 
 from __future__ import annotations
 
+from copy import copy
 from threading import RLock
 from time import time_ns
 from typing import TYPE_CHECKING, Any
@@ -13,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.trace import SynchronousMultiSpanProcessor
-from opentelemetry.sdk.util.instrumentation import InstrumentationInfo
 from opentelemetry.trace import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from opentelemetry.sdk.trace import Event, ReadableSpan, SpanLimits, SpanProcessor
+    from opentelemetry.sdk.util.instrumentation import InstrumentationInfo
     from opentelemetry.trace import Link, SpanContext
     from opentelemetry.util.types import Attributes, AttributeValue
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 # Values that every version of the SDK takes as they are.
 _PLAIN = frozenset((str, int, bool, float))
-_TEXT = frozenset((str,))
 _UNSET = Status()
 # What versions of the SDK differ in: whether processors hear of a span about to end, and whether the attributes of an
 # ended one refuse changes.
@@ -37,12 +37,13 @@ _FREEZES = "_immutable" in sdk.Span.end.__code__.co_names
 
 def plain(attributes: Mapping[str, Any]) -> bool:
     """Say whether the SDK would keep these attributes as they are, if no limit is reached."""
-    return (
-        type(attributes) is dict
-        and _PLAIN.issuperset(map(type, attributes.values()))
-        and _TEXT.issuperset(map(type, attributes))
-        and "" not in attributes
-    )
+    if type(attributes) is dict and _PLAIN.issuperset(map(type, attributes.values())) and "" not in attributes:
+        try:
+            "".join(attributes)  # the fastest question whether all keys are text
+        except TypeError:
+            return False
+        return True
+    return False
 
 
 def bounded(attributes: Attributes, limits: SpanLimits) -> BoundedAttributes:
@@ -95,22 +96,22 @@ class Span(sdk.Span):
     _set_status_on_exception: bool = True
     _record_end_metrics: Callable[[], None] | None = None
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Span:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Span:  # noqa: D102, PYI034 - it answers nothing
         raise TypeError("Span must be instantiated via a tracer.")
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return self._readable_span().__reduce_ex__(protocol)  # a copy is what the SDK hands to exporters
+        return copy, (self._readable_span(),)  # a copy is what the SDK hands to exporters
 
     @property
     def _limits(self) -> SpanLimits:
         return self._tracer._span_limits
 
     @property
-    def _span_processor(self) -> SpanProcessor:
+    def _span_processor(self) -> SpanProcessor:  # type: ignore[override]
         return self._tracer.span_processor
 
     @property
-    def _instrumentation_info(self) -> InstrumentationInfo:
+    def _instrumentation_info(self) -> InstrumentationInfo:  # type: ignore[override]
         return self._tracer.instrumentation_info
 
     @property
@@ -146,13 +147,12 @@ class Span(sdk.Span):
             and type(key) is str
             and key
             and len(attributes) < self._tracer.room
+            and key not in attributes
+            and self._end_time is None
         ):
-            if key in attributes:
-                attributes.pop(key, None)  # the latest comes last, as the SDK has it
-            if self._end_time is None:
-                attributes[key] = value
-                return
-        self._set(super().set_attribute, key, value)
+            attributes[key] = value
+        else:
+            self._set(super().set_attribute, key, value)
 
     def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
         """Set several attributes, unless the span has ended."""
@@ -165,8 +165,8 @@ class Span(sdk.Span):
             and self._end_time is None
         ):
             own.update(attributes)
-            return
-        self._set(super().set_attributes, attributes)
+        else:
+            self._set(super().set_attributes, attributes)
 
     def _set(self, setter: Callable[..., None], *arguments: Any) -> None:
         if self._end_time is None:
@@ -182,13 +182,13 @@ class Span(sdk.Span):
 
     def _add_event(self, event: Any) -> None:
         with self._lock:
-            if self._end_time is None and not self._events:
-                self._events = self._new_events()
+            if self._end_time is None and type(self._events) is tuple:
+                self._events = self._new_events()  # type: ignore[no-untyped-call]
             super()._add_event(event)
 
     def _add_link(self, link: Link) -> None:
         with self._lock:
-            if self._end_time is None and not self._links:
+            if self._end_time is None and type(self._links) is tuple:
                 self._links = self._new_links(())
             super()._add_link(link)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from time import time_ns
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.trace import SynchronousMultiSpanProcessor
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from opentelemetry.context import Context
-    from opentelemetry.sdk.trace.sampling import Sampler
     from opentelemetry.trace import Link
     from opentelemetry.util.types import Attributes
 
@@ -45,7 +45,8 @@ _FLAGS = tuple(TraceFlags(bits) for bits in range(4))
 _HAS_TRACER_CONFIG = hasattr(sdk.Tracer, "_set_tracer_config")
 
 
-class Decisions(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Decisions:
     """What a sampler always answers to a span without a parent, and by what is known of the parent.
 
     None where that depends on more, and for samplers that are not known.
@@ -58,7 +59,7 @@ class Decisions(NamedTuple):
     local_dropped: Decision | None = None
 
 
-def known_decisions(sampler: Sampler) -> Decisions:
+def known_decisions(sampler: Any) -> Decisions:
     """Tell which decisions of a sampler can be known beforehand: those of the SDK's own, which pass on attributes."""
     kind = type(sampler)
     if kind.should_sample is StaticSampler.should_sample:
@@ -78,27 +79,28 @@ class Tracer(sdk.Tracer):
     """Made of a tracer of the SDK's by `record`; all that the provider tells that one, it tells this one."""
 
     room: float
-    _known: Sampler | None = None
+    _known: Any = None
     _decisions = Decisions()
     _count: Callable[..., Callable[[], None]] | None
 
     @classmethod
-    def of(cls, tracer: sdk.Tracer) -> Tracer:
+    def of(cls, tracer: Any) -> Tracer:
         """Make a tracer of the SDK's ours; it stays the same object, which its provider knows."""
         tracer.__class__ = cls
         limits = tracer._span_limits
         most = float("inf") if limits.max_span_attributes is None else limits.max_span_attributes
-        # Threads that write at the same time may not get beyond the limit, so far below it the SDK's mapping takes over.
+        # Threads that write at the same time may not get beyond the limit: the SDK's mapping takes over far below it.
         tracer.room = most // 2 if limits.max_span_attribute_length is None else 0
-        metrics = getattr(tracer, "_tracer_metrics", None)
+        metrics: Any = getattr(tracer, "_tracer_metrics", None)
         tracer._count = None if type(metrics).__name__ in {"NoneType", "NoOpTracerMetrics"} else metrics.start_span
-        return tracer
+        ours: Tracer = tracer
+        return ours
 
-    def _learn(self, sampler: Sampler) -> Decisions:
+    def _learn(self, sampler: Any) -> Decisions:
         self._decisions, self._known = known_decisions(sampler), sampler
         return self._decisions
 
-    def start_span(
+    def start_span(  # noqa: C901 - one function, for a call within it costs as much as a tenth of it
         self,
         name: str,
         context: Context | None = None,
@@ -125,37 +127,37 @@ class Tracer(sdk.Tracer):
             owned: the caller will not use `attributes` any more, so that they need not be copied.
         """
         above = (get_current() if context is None else context).get(SPAN_KEY)
-        parent = above._context if type(above) is Span else _context_of(above)
+        parent: Any = above._context if type(above) is Span else _context_of(above)
         if _HAS_TRACER_CONFIG and not self._tracer_config.is_enabled:
             return NonRecordingSpan(parent)
 
         ids, sampler = self.id_generator, self.sampler
         usual_ids = type(ids) is RandomIdGenerator
+        decision: Any
         decisions = self._decisions if sampler is self._known else self._learn(sampler)
-        if not parent[5]:
-            parent, trace_state, decision = None, DEFAULT_TRACE_STATE, decisions.root
-            trace_id = (usual_ids and random.getrandbits(128)) or ids.generate_trace_id()
-            random_id = _RANDOM if usual_ids else _RANDOM and ids.is_trace_id_random() and _RANDOM
-        else:
+        if parent[5]:
             trace_id, _, remote, flags, trace_state, _ = parent
             random_id = flags & _RANDOM
             if flags & _SAMPLED:
                 decision = decisions.remote_sampled if remote else decisions.local_sampled
             else:
                 decision = decisions.remote_dropped if remote else decisions.local_dropped
-
+        else:
+            parent, trace_state, decision = None, DEFAULT_TRACE_STATE, decisions.root
+            trace_id = (usual_ids and random.getrandbits(128)) or ids.generate_trace_id()
+            random_id = _RANDOM if usual_ids or (_RANDOM and ids.is_trace_id_random()) else 0
         if decision is None:
             result = sampler.should_sample(context, trace_id, name, kind, attributes, links or ())
-            decision, attributes, trace_state = result.decision, result.attributes, result.trace_state
+            decision, trace_state = result.decision, result.trace_state
             if trace_state is None:
                 trace_state = DEFAULT_TRACE_STATE
-            if attributes:
-                attributes = dict(attributes)
-            owned = True
+            attributes, owned = dict(result.attributes or {}), True
+
         sampled = decision is _SAMPLE or decision.is_sampled()
         span_id = (usual_ids and random.getrandbits(64)) or ids.generate_span_id()
         if usual_ids:
-            own = _new_context(SpanContext, (trace_id, span_id, False, _FLAGS[sampled | random_id], trace_state, True))
+            fields = (trace_id, span_id, False, _FLAGS[sampled | random_id], trace_state, True)
+            own = _new_context(SpanContext, fields)
         else:
             own = SpanContext(trace_id, span_id, False, _FLAGS[sampled | random_id], trace_state)
         count_end = None if self._count is None else self._count(parent, decision)
@@ -175,19 +177,16 @@ class Tracer(sdk.Tracer):
         if not attributes:
             span._attributes = {}
         elif len(attributes) < self.room and plain(attributes):
-            span._attributes = attributes if owned else attributes.copy()
+            span._attributes = attributes if owned else {**attributes}
         else:
             span._attributes = bounded(attributes, self._span_limits)
         if links:
             span._links = span._new_links(links)
-        if not record_exception:
-            span._record_exception = False
-        if not set_status_on_exception:
-            span._set_status_on_exception = False
+        if not (record_exception and set_status_on_exception):
+            span._record_exception, span._set_status_on_exception = record_exception, set_status_on_exception
         if count_end is not None:
             span._record_end_metrics = count_end
         span._start_time = time_ns() if start_time is None else start_time
-
         processor = self.span_processor
         if type(processor) is SynchronousMultiSpanProcessor:
             for each in processor._span_processors:
@@ -222,26 +221,30 @@ class Tracer(sdk.Tracer):
             end_on_exit: whether the span ends with the block.
         """
         start = (name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception)
-        return CurrentSpan(self, start, end_on_exit)
+        current = _new(CurrentSpan)
+        current._tracer = self
+        current._start = start
+        current._end_on_exit = end_on_exit
+        return current
 
 
 class CurrentSpan(_AgnosticContextManager[ApiSpan]):
     """A span that is current within a `with` block; also a decorator of functions and coroutine functions."""
 
-    def __init__(self, tracer: Tracer, start: tuple[Any, ...], end_on_exit: bool) -> None:
-        self._tracer = tracer
-        self._start = start
-        self._end_on_exit = end_on_exit
+    _tracer: Tracer
+    _start: tuple[Any, ...]
+    _end_on_exit: bool
 
     def _recreate_cm(self) -> CurrentSpan:
-        return CurrentSpan(self._tracer, self._start, self._end_on_exit)
+        again: CurrentSpan = self._tracer.start_as_current_span(*(*self._start, self._end_on_exit))
+        return again
 
     def __enter__(self) -> ApiSpan:
         self._span = span = self._tracer.start_span(*self._start)
         self._token = attach(with_span(span, get_current()))
         return span
 
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         detach(self._token)
         try:
             if isinstance(error, Exception):
@@ -264,7 +267,7 @@ def _context_of(span: object) -> SpanContext:
     """Answer the context of what a Context holds as its span; the invalid one when that is none."""
     if not isinstance(span, ApiSpan):
         return INVALID_SPAN_CONTEXT
-    context = span.get_span_context()
+    context: Any = span.get_span_context()
     if context is None:
         return INVALID_SPAN_CONTEXT
     if not isinstance(context, SpanContext):
