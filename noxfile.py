@@ -78,6 +78,7 @@ EVERYWHERE = (
     "tests/contract",
     "tests/exporters",
     "tests/launcher",
+    "tests/recorder",
     "tests/test_testing.py",
 )
 
@@ -85,6 +86,8 @@ EVERYWHERE = (
 def _runs() -> list[object]:
     """List what `tests` runs: all with the newest libraries, each oldest library, the rest on every other Python."""
     runs = [_run(MAIN, ("tests",), _newest(MAIN), _shared_details(), f"python {MAIN}")]
+    on_sdk = {**_shared_details(), "variables": {"SPANBRIDGE_RECORDER": "sdk"}}
+    runs.append(_run(MAIN, ("tests",), _newest(MAIN), on_sdk, "the SDK's recorder"))
     for name, library in LIBRARIES.items():
         if "newest" not in library:
             continue
@@ -239,6 +242,13 @@ def bench(session: nox.Session) -> None:
 def contrib(session: nox.Session) -> None:
     """Run contrib's own tests against our classes."""
     session.run("python", "-m", "tests.contrib", *session.posargs)
+
+
+@nox.session(python=FOUND[MAIN])
+def sdk_suite(session: nox.Session) -> None:
+    """Run the SDK's own trace tests on our provider: `-- --sdk 1.36.0` for another version of it."""
+    session.install("opentelemetry-sdk")
+    session.run("python", "-m", "tests.sdk_suite", *session.posargs)
 
 
 @nox.session(python=FOUND[MAIN])
