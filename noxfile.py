@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 nox.needs_version = ">= 2024.4.15"
-nox.options.sessions = ["lint", "types", "tests"]
+nox.options.sessions = ["lint", "types", "site", "tests"]
 nox.options.default_venv_backend = "uv"
 nox.options.error_on_missing_interpreters = True
 
@@ -221,8 +221,12 @@ def lint(session: nox.Session) -> None:
 @nox.session(python=FOUND[MAIN])
 def types(session: nox.Session) -> None:
     """Check the types of the wheel, as its users see them."""
-    session.install(_wheel(session), "mypy", "pytest", "types-requests", *_newest(MAIN))
+    session.install(_wheel(session), "mypy", "basedpyright", "pytest", "types-requests", *_newest(MAIN))
     session.run("mypy", "-p", "spanbridge")
+    example = str(Path("tests/typing/example.py").resolve())
+    session.chdir(session.create_tmp())  # away from `src`, which pyright would look into
+    session.run("mypy", "--strict", example)
+    session.run("basedpyright", "--level", "error", example)  # pyright, without a download
 
 
 @nox.session(python=FOUND[MAIN])
@@ -260,9 +264,16 @@ def parity(session: nox.Session) -> None:
 
 @nox.session(python=FOUND[MAIN])
 def docs(session: nox.Session) -> None:
-    """Write the README's generated table anew."""
+    """Write the generated tables of README and documentation anew."""
     session.install(_wheel(session))
     session.run("python", "-m", "tests.readme", "--write")
+
+
+@nox.session(python=FOUND[MAIN])
+def site(session: nox.Session) -> None:
+    """Build the documentation; a dead link or a missing page is an error. `nox -s site -- serve` shows it."""
+    session.install(_wheel(session), "mkdocs-material")
+    session.run("mkdocs", *(session.posargs or ["build", "--strict", "--quiet"]), env={"NO_MKDOCS_2_WARNING": "1"})
 
 
 _built: list[str] = []

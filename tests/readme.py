@@ -37,6 +37,11 @@ def table() -> str:
     return "\n".join([f"{ready} of {total} are ready.", "", *rows])
 
 
+def entries(name: str) -> list[str]:
+    """Name the entry points of an integration."""
+    return _entries(tomllib.loads((TREE / "tests" / "libraries.toml").read_text())["library"], name)
+
+
 def _entries(tables: dict[str, Any], name: str) -> list[str]:
     return tables.get(name, {}).get("entries", [name])
 
@@ -71,23 +76,30 @@ def page() -> str:
     """Write what each integration patches and which options it has."""
     lines = ["# Integrations", "", "Written by `nox -s docs` from the instrumentors themselves.", ""]
     for name, instrumentor in instrumentors().items():
-        lines += [f"## {name}", "", inspect.cleandoc(sys.modules[instrumentor.__module__].__doc__ or ""), ""]
-        lines += [inspect.getdoc(instrumentor) or "", ""]
-        lines += [
-            f"`from {instrumentor.__module__} import {instrumentor.__name__}`",
-            "",
-            "Patched, where it exists:",
-            "",
-        ]
-        lines += [f"- `{patch}`" for patch in instrumentor.patches]
-        lines += ["", "| option | variable | default | |", "| --- | --- | --- | --- |"]
-        for option in (*PROVIDERS, *instrumentor.options):
-            variables = ", ".join(f"`{variable}`" for variable in option.variables_for(name))
-            lines.append(
-                f"| `{option.name}` | {variables} | `{option.default}` | {option.doc} |".replace("|  |", "| |")
-            )
-        lines.append("")
+        lines += [f"## {name}", "", *section(name, instrumentor)]
     return "\n".join(lines)
+
+
+def section(name: str, instrumentor: Any) -> list[str]:
+    """Write what one integration patches and which options it has."""
+    lines = [
+        inspect.cleandoc(sys.modules[instrumentor.__module__].__doc__ or ""),
+        "",
+        inspect.getdoc(instrumentor) or "",
+    ]
+    lines += [
+        "",
+        f"`from {instrumentor.__module__} import {instrumentor.__name__}`",
+        "",
+        "Patched, where it exists:",
+        "",
+    ]
+    lines += [f"- `{patch}`" for patch in instrumentor.patches]
+    lines += ["", "| option | variable | default | |", "| --- | --- | --- | --- |"]
+    for option in (*PROVIDERS, *instrumentor.options):
+        variables = ", ".join(f"`{variable}`" for variable in option.variables_for(name))
+        lines.append(f"| `{option.name}` | {variables} | `{option.default}` | {option.doc} |".replace("|  |", "| |"))
+    return [*lines, ""]
 
 
 def with_table(text: str) -> str:
