@@ -47,17 +47,15 @@ def _scope_of(request: HttpRequest) -> Scope[http_server.Request] | None:
 
 def _entrance(wrapped: Wrapped, setup: Setup) -> Wrapped:
     """All ways into Django lead through `get_response`: servers of both kinds, and the test clients."""
-    read, is_excluded, copied = http_server.wsgi_reader(setup.semconv), http.excluded(setup), http.copied(setup)
+    read, copied = http_server.wsgi_describer(setup), http.copied(setup)
     request_hook = None if _hooked_late(setup) else http.hooked(setup, "request_hook")
 
     def describe(handler: Any, request: HttpRequest) -> http_server.Request | None:
         if _scope_of(request) is not None:
             return None
-        environ = _environ(request)
-        if is_excluded is not None and is_excluded(http_server.url_of(environ)):
-            return None
-        record = read(environ)
-        record.source = record.carrier = request.META
+        record = read(_environ(request))
+        if record is not None:
+            record.source = record.carrier = request.META
         return record
 
     def prepare(scope: Scope[http_server.Request]) -> None:

@@ -68,7 +68,7 @@ class OpenTelemetryMiddleware:
         }
         self.wsgi = wsgi
         setup = _setup(given)
-        self._call = http_server.wsgi()(self._forward, setup)
+        self._call = http_server.wsgi(iterates=True)(self._forward, setup)
         self._iterates = setup.semconv.contrib
 
     def _forward(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:

@@ -8,6 +8,7 @@ import json
 import pickle
 import subprocess
 import sys
+import warnings
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from importlib.metadata import entry_points
@@ -56,6 +57,14 @@ def instrumentor(name: str) -> Instrumentor:
     return ENTRIES[name].load()()
 
 
+@contextmanager
+def library_warnings() -> Iterator[None]:
+    """Allow libraries to import what Python and setuptools have deprecated."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 class Trial:
     """An instrumentor's probe, with its server."""
 
@@ -65,7 +74,8 @@ class Trial:
 
     @contextmanager
     def opened(self) -> Iterator[Any]:
-        target = self.probe.open(self.server)
+        with library_warnings():
+            target = self.probe.open(self.server)
         try:
             yield target
         finally:
@@ -83,7 +93,8 @@ class Trial:
 @pytest.fixture
 def trial(name: str, instrumentor: Instrumentor, request: pytest.FixtureRequest) -> Trial:
     probe = probes.load(name)  # none is a failure, an absent library a skip
-    pytest.importorskip(instrumentor.library.module)
+    with library_warnings():
+        pytest.importorskip(instrumentor.library.module)
     return Trial(probe, request.getfixturevalue(probe.server) if probe.server else None)
 
 
@@ -650,7 +661,7 @@ print(json.dumps(sorted(set(sys.modules) - before)))
 """
 
 INSTRUMENT_FIRST = """
-import sys
+import sys, warnings
 from importlib.metadata import entry_points
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -665,7 +676,9 @@ provider.add_span_processor(SimpleSpanProcessor(exporter))
 instrumentor = entry.load()()
 instrumentor.instrument(tracer_provider=provider)
 probe = probes.load(name)
-target = probe.open(Server(host, int(port)) if host else None)
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    target = probe.open(Server(host, int(port)) if host else None)
 probe.operate(target)
 print(len(exporter.get_finished_spans()))
 instrumentor.uninstrument()

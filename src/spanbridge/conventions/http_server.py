@@ -195,6 +195,14 @@ def wsgi_reader(semconv: Semconv) -> Callable[[Environ], Request]:
     return read
 
 
+def wsgi_describer(setup: Setup) -> Callable[[Environ], Request | None]:
+    """Compile what makes the record of a request, or answers None for an excluded URL."""
+    read, is_excluded = wsgi_reader(setup.semconv), http.excluded(setup)
+    if is_excluded is None:
+        return read
+    return lambda environ: None if is_excluded(url_of(environ)) else read(environ)
+
+
 @lru_cache(maxsize=1024)
 def split_host(host: str, port: str | int | None) -> tuple[str, int | None]:
     """Split a Host header into `server.address` and `server.port`; the header's own port wins over `port`."""
@@ -405,6 +413,8 @@ def wsgi(
     hook_at_start: bool = True,
     response_hook_environ: bool = True,
     untraced: Callable[[Any], bool] | None = None,
+    iterates: bool = False,
+    adapt: Callable[[Server, Setup], Operation[Request]] | None = None,
 ) -> Callable[[Wrapped, Setup], Wrapped]:
     """Make the advice for a WSGI entrance: a function or method whose last two arguments are PEP 3333's.
 
@@ -412,29 +422,25 @@ def wsgi(
         hook_at_start: whether `request_hook(span, environ)` is called here, or by the framework once it has a route.
         response_hook_environ: whether `response_hook` gets (span, environ, status, headers), or all but the environ.
         untraced: tells an application that the user has taken out, given the method's object.
+        iterates: whether contrib answers an iterator, whatever the application answers.
+        adapt: changes what is peculiar to the framework in the compiled operation.
     """
 
     def advice(wrapped: Wrapped, setup: Setup) -> Wrapped:
-        read, is_excluded = wsgi_reader(setup.semconv), http.excluded(setup)
+        read = wsgi_describer(setup)
 
         def describe(*args: Any, **kwargs: Any) -> Request | None:
-            environ = args[-2]
-            if untraced is not None and untraced(args[0]):
-                return None
-            if is_excluded is not None and is_excluded(url_of(environ)):
-                return None
-            return read(environ)
+            return None if untraced is not None and untraced(args[0]) else read(args[-2])
 
         def prepare(scope: Scope[Request]) -> None:
             scope.record.source[SCOPE_KEY] = scope
             hook_head = (scope.span, scope.record.source) if response_hook_environ else (scope.span,)
             scope.args = (*scope.args[:-1], _start_response(server, scope, scope.args[-1], hook_head))
 
-        # contrib's middleware answers an iterator whatever the application answers.
-        stream = Body if setup.semconv.contrib and hook_at_start else _stream_body
+        stream = Body if setup.semconv.contrib and iterates else _stream_body
         request_hook = "request_hook" if hook_at_start else None
         server = Server(setup, describe, request_hook=request_hook, prepare=prepare, stream=stream)
-        call = traced(wrapped, setup, server.operation)
+        call = traced(wrapped, setup, server.operation if adapt is None else adapt(server, setup))
 
         @wraps(wrapped)
         def enter(*args: Any, **kwargs: Any) -> Any:
