@@ -284,6 +284,7 @@ ELASTICSEARCH: dict[str, Target] = _DATABASE | {
     "http.request.method": "elasticsearch.method",
     "http.response.status_code": string("http.status_code"),
     "http.status_code": string("http.status_code"),
+    "db.response.status_code": string("http.status_code"),
     "url.full": None,
     "url.path": "elasticsearch.url",
     "url.query": "elasticsearch.params",

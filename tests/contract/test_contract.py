@@ -115,7 +115,9 @@ def state_of(name: str) -> State:
 def test_absent_library(
     name: str, instrumentor: Instrumentor, keywords: Any, monkeypatch: pytest.MonkeyPatch, log: Any
 ) -> None:
-    monkeypatch.setattr(type(instrumentor), "library", replace(instrumentor.library, module="spanbridge_absent"))
+    monkeypatch.setattr(
+        type(instrumentor), "library", replace(instrumentor.library, module="spanbridge_absent", others=())
+    )
     instrumentor.instrument(**keywords)
     assert not instrumentor.is_instrumented_by_opentelemetry
     assert state_of(name) is State.NOT_INSTALLED
@@ -126,7 +128,9 @@ def test_absent_library(
 def test_absent_library_for_those_who_want_an_exception(
     instrumentor: Instrumentor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(type(instrumentor), "library", replace(instrumentor.library, module="spanbridge_absent"))
+    monkeypatch.setattr(
+        type(instrumentor), "library", replace(instrumentor.library, module="spanbridge_absent", others=())
+    )
     with pytest.raises(DependencyConflictError):
         instrumentor.instrument(raise_exception_on_conflict=True)
 

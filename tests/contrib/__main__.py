@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from xml.etree import ElementTree as ET
 
-from tests.contrib.scope import EXEMPT, PRIVATE_NAMES, RELEASE, TARGETS
+from tests.contrib.scope import EXEMPT, LAST_RELEASES, PRIVATE_NAMES, RELEASE, TARGETS
 from tests.environments import clean_variables, environment
 
 if TYPE_CHECKING:
@@ -59,16 +59,20 @@ def _python(library: str, cache: Path, *, baseline: bool) -> Path:
     """Return the interpreter of an environment with `library`, its suite's needs, and contrib's class or ours."""
     needs = (*_COMMON, *TARGETS.get(library, (library,)))
     if baseline:
-        return environment(cache / f"baseline-{library}", *needs, f"{_PREFIX}{library}=={RELEASE}")
+        return environment(cache / f"baseline-{library}", *needs, f"{_PREFIX}{library}=={_release(library)}")
     ours = ("opentelemetry-sdk", "opentelemetry-instrumentation", "msgspec")
     return environment(cache / f"ours-{library}", *needs, *ours, with_spanbridge=True)
 
 
+def _release(library: str) -> str:
+    return LAST_RELEASES.get(library, RELEASE)
+
+
 def _suite(library: str, cache: Path, python: Path) -> Path:
     """Return the unpacked source distribution of contrib's instrumentation of `library`, fetched once."""
-    name = f"{_PREFIX}{library}".replace("-", "_") + f"-{RELEASE}"
+    name = f"{_PREFIX}{library}".replace("-", "_") + f"-{_release(library)}"
     if not (cache / name).exists():
-        requirement = f"{_PREFIX}{library}=={RELEASE}"
+        requirement = f"{_PREFIX}{library}=={_release(library)}"
         fetch = ["-m", "pip", "download", "-qq", "--no-deps", "--no-binary", ":all:", "--dest", cache, requirement]
         subprocess.run([str(python), *map(str, fetch)], check=True)
         with tarfile.open(cache / f"{name}.tar.gz") as archive:

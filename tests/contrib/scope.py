@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 RELEASE = "0.66b1"
+LAST_RELEASES = {"elasticsearch": "0.64b0"}  # of what contrib has given up
 
 # What a suite installs, where it is more than the distribution of its own name.
 TARGETS: dict[str, tuple[str, ...]] = {
@@ -19,8 +20,10 @@ TARGETS: dict[str, tuple[str, ...]] = {
         "pytest-asyncio",
         "pytest-vcr",
     ),
+    "cassandra": ("cassandra-driver",),
     "dbapi": ("sqlalchemy",),
     "pyramid": ("pyramid", "setuptools<81", "werkzeug"),
+    "elasticsearch": ("elasticsearch<9", "elasticsearch-dsl<9"),
     "redis": ("redis", "fakeredis"),
     "requests": ("requests", "mocket"),
     "sqlite3": (),
@@ -111,6 +114,7 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
     "botocore": (),
     "dbapi": ("util_version", "_logger"),
     "django": ("_DjangoMiddleware",),
+    "elasticsearch": (),
     "flask": (
         "_ENVIRON_ACTIVATION_KEY",
         "_ENVIRON_TOKEN",
@@ -120,12 +124,12 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
     ),
     "jinja2": (),
     "pyramid": (),
+    "pymemcache": (),
+    "pymongo": (),
     "requests": ("_excluded_urls_from_env",),
     "sqlite3": (),
     "starlette": ("_excluded_urls",),
     "threading": (),
-    "pymemcache": (),
-    "pymongo": (),
     "redis": ("get_tracer",),
 }
 # Submodules likewise, with what of them is our module's and stand-ins for the rest.
@@ -146,5 +150,6 @@ PRIVATE_SUBMODULES: dict[str, tuple[str, ...]] = {
     "botocore.extensions.lmbd": ("_LambdaExtension",),
     "botocore.extensions._messaging": ("inject_propagation_context", "message_attributes_setter"),
     "pyramid.callbacks": ("_logger", "_excluded_urls"),
+    "elasticsearch.utils": ("sanitize_body",),
     "redis.util": ("_build_span_meta_data_for_pipeline",),
 }

@@ -49,10 +49,16 @@ def find(binary: str, package: str) -> str:
     return path
 
 
-def in_environment(program: str, *requirements: str) -> str:
-    """Answer the path of a program from the index, which has an environment of its own, made when first asked for."""
+def in_environment(program: str, *requirements: str, name: str = "") -> str:
+    """Answer the path of a program from the index, which has an environment of its own, made when first asked for.
+
+    Args:
+        program: what the environment's `bin` has.
+        requirements: what is installed.
+        name: the environment's, if it is not the program's.
+    """
     try:
-        python = environment(TREE / ".nox" / "servers" / program, *requirements)
+        python = environment(TREE / ".nox" / "servers" / (name or program), *requirements)
     except (subprocess.CalledProcessError, OSError) as error:
         _missing(f"{', '.join(requirements)} cannot be installed: {error}")
     return str(python.parent / program)

@@ -57,20 +57,17 @@ class Library:
         module: the top-level module whose presence decides; other modules of the patches may be missing.
         requires: requirement strings, one per distribution that provides the module; none for the standard library.
         tested: the newest version that the tests run.
+        others: modules any of which will do as well: other names of the same library.
     """
 
     module: str
     requires: tuple[str, ...] = ()
     tested: str = ""
+    others: tuple[str, ...] = ()
 
     def present(self) -> bool:
         """Say whether the module can be imported, without importing it."""
-        if self.module in sys.modules:
-            return sys.modules[self.module] is not None
-        try:
-            return find_spec(self.module) is not None
-        except (ImportError, ValueError):
-            return False
+        return any(map(_importable, (self.module, *self.others)))
 
     def installed(self) -> tuple[Requirement | None, str]:
         """Answer which requirement is installed and its version: (None, "") when no distribution says."""
@@ -101,6 +98,15 @@ class Library:
 
 # A class in C cannot be changed: a method that it defines is put in front of it, and taken out again.
 _INHERITED = object()
+
+
+def _importable(name: str) -> bool:
+    if name in sys.modules:
+        return sys.modules[name] is not None
+    try:
+        return find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 @dataclass(eq=False)
