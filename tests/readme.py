@@ -1,14 +1,16 @@
-"""The README's table and docs/integrations.md, from the instrumentors: `python -m tests.readme [--write]`."""
+"""The README's table, docs/integrations.md and docs/variables.md: `python -m tests.readme [--write]`."""
 
 from __future__ import annotations
 
 import inspect
 import sys
+from dataclasses import fields
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from spanbridge.core.instrumentor import PROVIDERS
+from spanbridge.exporters.datadog import Settings, variables
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -18,6 +20,7 @@ else:
 TREE = Path(__file__).resolve().parent.parent
 README = TREE / "README.md"
 PAGE = TREE / "docs" / "integrations.md"
+VARIABLES = TREE / "docs" / "variables.md"
 BEGIN, END = "<!-- integrations: written by `nox -s docs` -->", "<!-- end of integrations -->"
 
 
@@ -102,6 +105,49 @@ def section(name: str, instrumentor: Any) -> list[str]:
     return [*lines, ""]
 
 
+def variables_page() -> str:
+    """Write what every variable of ddtrace's users does here."""
+    defaults = {row.metadata["variables"][0]: row.metadata["default"] for row in fields(Settings) if row.metadata}
+    defaults["DD_TRACE_PROPAGATION_STYLE"] = defaults["DD_TRACE_PROPAGATION_STYLE_EXTRACT"]
+    lines = [
+        "# Variables",
+        "",
+        "Written by `nox -s docs`. What the last column names wins where it is set, then the variable itself, then its",
+        "old name that begins with `DATADOG_` and not `DD_`, then `DD_TAGS` (for service, environment and version).",
+        "A keyword given in code is stronger than all of them. `{NAME}` is an integration in capitals.",
+        "",
+        "| variable | does | default | stronger |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, meaning in variables.MEANINGS.items():
+        shown = ", ".join(f"`{each}`" for each in (name, *variables.ALIASES.get(name, ())))
+        lines.append(
+            f"| {shown} | {meaning} | {_default(defaults.get(name))} | {variables.COUNTERPARTS.get(name, '')} |"
+        )
+    lines += ["", "These are known and do nothing here; one line of information says so where one is set.", ""]
+    lines += ["| variable | why |", "| --- | --- |"]
+    lines += [f"| `{name}` | {reason} |" for name, reason in variables.IGNORED.items()]
+    lines += ["", "Sampling rules, the first that fits decides; patterns take `*` and `?`:", "", "```", *_RULES, "```"]
+    return "\n".join(lines).replace("|  |", "| |").replace("|  |", "| |") + "\n"
+
+
+_RULES = (
+    'DD_TRACE_SAMPLING_RULES=[{"sample_rate": 0, "resource": "GET /health*"},',
+    '  {"sample_rate": 0.5, "service": "shop", "name": "flask.*", "tags": {"tier": "free"}}]',
+    'DD_SPAN_SAMPLING_RULES=[{"name": "redis.*", "service": "*", "sample_rate": 0.1, "max_per_second": 50}]',
+)
+
+
+def _default(value: object) -> str:
+    if value in ("", None) or value == {}:
+        return ""
+    if isinstance(value, frozenset):
+        return f"`{min(value)}-{max(value)}`"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{','.join(value) if isinstance(value, tuple) else value}`"
+
+
 def with_table(text: str) -> str:
     """Put the table between the markers of `text`."""
     head, _, rest = text.partition(BEGIN)
@@ -113,5 +159,6 @@ if __name__ == "__main__":
     if "--write" in sys.argv:
         README.write_text(with_table(README.read_text()))
         PAGE.write_text(page())
+        VARIABLES.write_text(variables_page())
     else:
-        print(table(), page(), sep="\n\n")
+        print(table(), page(), variables_page(), sep="\n\n")

@@ -29,6 +29,10 @@ def test_the_page_of_integrations_is_as_the_instrumentors_are():
     assert readme.PAGE.read_text() == readme.page(), "run `nox -s docs`"
 
 
+def test_the_table_of_variables_is_up_to_date():
+    assert readme.VARIABLES.read_text() == readme.variables_page(), "run `nox -s docs`"
+
+
 def test_every_integration_of_the_design_has_a_row():
     rows = re.findall(r"^\| \w* ?\| [\w-]+ \|", readme.table(), flags=re.MULTILINE)
     assert len(rows) == 1 + 41

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spanbridge.exporters.datadog.exporter import DatadogSpanExporter
+    from spanbridge.exporters.datadog.logs import inject_logs, log_context
+    from spanbridge.exporters.datadog.migration import DatadogExportSpanProcessor, DatadogFormat
     from spanbridge.exporters.datadog.processor import DatadogSpanProcessor
     from spanbridge.exporters.datadog.propagator import DatadogPropagator, composite_propagator
     from spanbridge.exporters.datadog.sampler import DatadogSampler, datadog_sampler
     from spanbridge.exporters.datadog.settings import Settings, resource_attributes
 
 __all__ = [
+    "DatadogExportSpanProcessor",
+    "DatadogFormat",
     "DatadogPropagator",
     "DatadogSampler",
     "DatadogSpanExporter",
@@ -23,10 +27,14 @@ __all__ = [
     "Settings",
     "composite_propagator",
     "datadog_sampler",
+    "inject_logs",
+    "log_context",
     "resource_attributes",
 ]
 
 _MODULES = {
+    "DatadogExportSpanProcessor": "migration",
+    "DatadogFormat": "migration",
     "DatadogPropagator": "propagator",
     "DatadogSampler": "sampler",
     "DatadogSpanExporter": "exporter",
@@ -34,6 +42,8 @@ _MODULES = {
     "Settings": "settings",
     "composite_propagator": "propagator",
     "datadog_sampler": "sampler",
+    "inject_logs": "logs",
+    "log_context": "logs",
     "resource_attributes": "settings",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from spanbridge.exporters.datadog.mapping import SpanMapper, attributes_of
 from spanbridge.exporters.datadog.rules import keeps, span_rules
 from spanbridge.exporters.datadog.sampler import agent_rates
 from spanbridge.exporters.datadog.sender import Encoded, Pending, Sender
-from spanbridge.exporters.datadog.settings import Settings
+from spanbridge.exporters.datadog.settings import Settings, pairs
 from spanbridge.exporters.datadog.stats import Concentrator
 from spanbridge.exporters.datadog.trace import state_at_start
 
@@ -44,6 +45,11 @@ class DatadogSpanExporter(SpanExporter):
 
     Args:
         settings: read from the environment when not given.
+        agent_url: where the Agent is, instead of what the settings say; so the next four.
+        service: the application's service.
+        env: the environment.
+        version: the application's version.
+        tags: tags of every span, as a mapping or as `key:value,...`.
         transport: another way to the Agent than the settings' (tests).
         on_rates: gets the sampling rates that the Agent answers with, by `service:...,env:...`; by default, every
             `DatadogSampler` of this process does.
@@ -53,10 +59,23 @@ class DatadogSpanExporter(SpanExporter):
         self,
         settings: Settings | None = None,
         *,
+        agent_url: str | None = None,
+        service: str | None = None,
+        env: str | None = None,
+        version: str | None = None,
+        tags: Mapping[str, str] | str | None = None,
         transport: Transport | None = None,
         on_rates: Callable[[Mapping[str, float]], None] | None = None,
     ) -> None:
-        self.settings = settings or Settings.from_environment()
+        given: dict[str, Any] = {
+            "agent_url": agent_url,
+            "service": service,
+            "env": env,
+            "version": version,
+            "tags": pairs(tags) if isinstance(tags, str) else tags,
+        }
+        said = {name: value for name, value in given.items() if value is not None}
+        self.settings = replace(settings or Settings.from_environment(), **said)
         self.mapper = SpanMapper(self.settings, native_links=self.settings.api_version == "v0.4")
         self._span_rules = span_rules(self.settings.span_sampling_rules)
         # Whoever hands every recorded span over may have them counted here, if the Agent agrees.

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from spanbridge.core.guard import first_time, logger
 from spanbridge.core.options import boolean, from_environment, words
+from spanbridge.exporters.datadog.variables import report_meaningless
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -279,7 +280,12 @@ class Settings:
     rate_limit: int = _is(100, int, "DD_TRACE_RATE_LIMIT")
     span_sampling_rules: str = _is("", str.strip, "DD_SPAN_SAMPLING_RULES")
     stats: bool | None = _is(None, boolean, "DD_TRACE_STATS_COMPUTATION_ENABLED", "DD_TRACE_COMPUTE_STATS")
+
+    # Logs: the application's, and our own.
     logs_injection: bool = _is(True, _logs_injection, "DD_LOGS_INJECTION")
+    debug: bool = _is(False, boolean, "DD_TRACE_DEBUG")
+    startup_logs: bool = _is(False, boolean, "DD_TRACE_STARTUP_LOGS")
+    log_file: str = _is("", str.strip, "DD_TRACE_LOG_FILE")
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -304,6 +310,8 @@ class Settings:
         read["integration_services"] = _integration_services()
         read["split_by_domain"] = frozenset(name for name, on in _switches("split_by_domain").items() if on)
         read["span_sampling_rules"] = read["span_sampling_rules"] or _read(_text, "", "DD_SPAN_SAMPLING_RULES_FILE")
+        read["debug"] = read["debug"] or environ.get("OTEL_LOG_LEVEL", "").strip().lower() == "debug"
+        report_meaningless()
         return cls(**read)
 
 

@@ -54,6 +54,7 @@ def _configure(auto_version: str | None) -> None:
         _configure_by_file()
         return
     settings = _settings()
+    _set_up_logs(settings)
     _set_propagators(settings)
     if from_environment(["OTEL_SDK_DISABLED"], boolean, default=False):
         return
@@ -87,6 +88,19 @@ def _settings() -> Settings | None:
     except Exception as error:
         report("reading the DD_* settings", error)
         return None
+
+
+def _set_up_logs(settings: Settings | None) -> None:
+    if settings is None:
+        return
+    try:
+        from spanbridge.exporters.datadog.logs import inject_logs, set_up_own_log
+
+        set_up_own_log(settings)
+        if settings.logs_injection and settings.trace_enabled:
+            inject_logs(settings)
+    except Exception as error:
+        report("the Datadog settings of logs", error)
 
 
 def _set_propagators(settings: Settings | None) -> None:
