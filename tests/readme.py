@@ -127,7 +127,14 @@ def variables_page() -> str:
     lines += ["", "These are known and do nothing here; one line of information says so where one is set.", ""]
     lines += ["| variable | why |", "| --- | --- |"]
     lines += [f"| `{name}` | {reason} |" for name, reason in variables.IGNORED.items()]
-    lines += ["", "Sampling rules, the first that fits decides; patterns take `*` and `?`:", "", "```", *_RULES, "```"]
+    lines += [
+        "",
+        "Sampling rules, the first that fits decides; patterns take `*` and `?`:",
+        "",
+        "```text",
+        *_RULES,
+        "```",
+    ]
     return "\n".join(lines).replace("|  |", "| |").replace("|  |", "| |") + "\n"
 
 
