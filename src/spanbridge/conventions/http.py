@@ -140,6 +140,20 @@ def url_cleaner(semconv: Semconv) -> Callable[[str], str]:
     return cleaned
 
 
+def secrets_remover(url: str, shown: str) -> Callable[[str], str]:
+    """Make what takes the secrets of `url`, which `shown` lacks, out of a text that quotes it, as exceptions do."""
+    userinfo = url.partition("://")[2].partition("/")[0].rpartition("@")[0]
+    replacements = ((url.partition("?")[2], shown.partition("?")[2]), (userinfo, "REDACTED:REDACTED"))
+
+    def remove(text: str) -> str:
+        for secret, replacement in replacements:
+            if secret:
+                text = text.replace(secret, replacement)
+        return text
+
+    return remove
+
+
 def _without_credentials(url: str) -> str:
     try:
         scheme, netloc, path, query, fragment = urlsplit(url)

@@ -49,7 +49,18 @@ class Request:
         source: the library's own request object, handed to hooks.
     """
 
-    __slots__ = ("headers", "host", "method", "method_original", "port", "source", "synthetic", "url", "user_agent")
+    __slots__ = (
+        "clean",
+        "headers",
+        "host",
+        "method",
+        "method_original",
+        "port",
+        "source",
+        "synthetic",
+        "url",
+        "user_agent",
+    )
 
     def __init__(self, method: str, url: str, headers: MutableMapping[str, str], source: Any) -> None:
         self.method = http.normal_method(method.strip())
@@ -60,6 +71,7 @@ class Request:
         agent = headers.get("User-Agent")
         self.user_agent = agent = http.text(agent) if agent else None
         self.synthetic = http.synthetic_type(agent) if agent else None
+        self.clean: Callable[[str], str] | None = None
         self.host: str | None = None
         self.port: int | None = None
 
@@ -125,7 +137,9 @@ def operation(
         request = describe(*args, **kwargs)
         if request is None or (is_excluded is not None and is_excluded(request.url)):
             return None
-        request.url = clean(request.url)
+        url, request.url = request.url, clean(request.url)
+        if request.url != url:
+            request.clean = http.secrets_remover(url, request.url)
         request.host, request.port = http.host_and_port(request.url)
         if request.port is None and not contrib:
             request.port = _DEFAULT_PORTS.get(request.url[:6])
@@ -154,7 +168,7 @@ def operation(
         result = answer_of_error(error)
         if result is not None:
             succeeded(span, request, result)
-        record_failure(span, error, error_type=stable)
+        record_failure(span, error, error_type=stable, clean=request.clean)
 
     return Operation(
         SpanKind.CLIENT,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import wraps
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
 from time import time_ns
+from traceback import format_exception
 from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -27,6 +28,7 @@ from opentelemetry.context import (
     set_value,
 )
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
+from opentelemetry.semconv.attributes.exception_attributes import EXCEPTION_MESSAGE, EXCEPTION_STACKTRACE
 from opentelemetry.trace import (
     INVALID_SPAN,
     NoOpTracerProvider,
@@ -150,18 +152,32 @@ class Operation(Generic[R]):
     enrich: Callable[[Span, R], None] | None = None
 
 
-def record_failure(span: Span, error: BaseException, *, error_type: bool = True) -> None:
+def record_failure(
+    span: Span, error: BaseException, *, error_type: bool = True, clean: Callable[[str], str] | None = None
+) -> None:
     """Mark a span as failed by `error`: exception event, status, and `error.type`.
 
     Cancellation and interpreter exits are no failures of the operation and leave the span unmarked.
     https://opentelemetry.io/docs/specs/semconv/exceptions/exceptions-spans/
+
+    Args:
+        span: the span.
+        error: what the call raised.
+        error_type: whether `error.type` is written.
+        clean: takes out of the exception's texts what may not leave the process.
     """
     if not isinstance(error, Exception):
         return
     if error_type:
         span.set_attribute(ERROR_TYPE, type(error).__qualname__)
-    span.set_status(Status(StatusCode.ERROR, described(error)))
-    span.record_exception(error)
+    description = described(error)
+    if clean is None:
+        span.set_status(Status(StatusCode.ERROR, description))
+        span.record_exception(error)
+        return
+    span.set_status(Status(StatusCode.ERROR, clean(description)))
+    texts = {EXCEPTION_MESSAGE: str(error), EXCEPTION_STACKTRACE: "".join(format_exception(error))}
+    span.record_exception(error, {key: clean(text) for key, text in texts.items()})
 
 
 class Scope(Generic[R]):
