@@ -28,7 +28,12 @@ RUNNER = ("pytest", "pytest-asyncio", "hypothesis", "tomli; python_version < '3.
 OLDEST_OPENTELEMETRY = ("opentelemetry-sdk==1.36.0", "opentelemetry-instrumentation==0.57b0")
 CONTRACT = ("tests/contract",)
 WEB_SERVERS = ("gunicorn", "gevent", "pyuwsgi", "uvicorn")
-RECEIVERS = ("ddapm-test-agent >= 1.69", "datadog-serverless-compat", "msgpack")
+RECEIVERS = (
+    "ddapm-test-agent >= 1.69",
+    "datadog-serverless-compat",
+    "msgpack",
+    "opentelemetry-exporter-otlp-proto-http",
+)
 
 
 def interpreters() -> dict[str, str]:

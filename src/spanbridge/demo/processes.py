@@ -39,7 +39,7 @@ class Receiver:
     """Datadog's test agent, listening for traces on one port and showing them on another."""
 
     def __init__(self) -> None:
-        self.port, self.page = free_port(), free_port()
+        self.port, self.page, self.otlp = free_port(), free_port(), free_port()
         self.url = f"http://{HOST}:{self.port}"
 
     def command(self, directory: Path) -> list[str]:
@@ -47,7 +47,7 @@ class Receiver:
         ports = {
             "port": self.port,
             "web-ui-port": self.page,
-            "otlp-http-port": free_port(),
+            "otlp-http-port": self.otlp,
             "otlp-grpc-port": free_port(),
         }
         options = [word for name, port in ports.items() for word in (f"--{name}", str(port))]
