@@ -1,0 +1,1 @@
+"""Long runs that no test run includes; each prints its figures."""
