@@ -344,6 +344,8 @@ _cache = partial(Row, type="cache", tags=tags.MEMCACHED, own=True)
 _mongo = partial(Row, type="mongodb", tags=tags.MONGODB, own=True, component="pymongo")
 _aws = partial(Row, type="http", tags=tags.AWS, own=True, finish=tags.aws_names, status_decides=True)
 _grpc = partial(Row, type="grpc", tags=tags.GRPC, finish=tags.grpc_method)
+_celery = partial(Row, tags=tags.CELERY)
+_kombu = partial(Row, type="worker", tags=tags.KOMBU)
 _template = partial(Row, type="template")
 
 # Library, or library and kind -> row. The service stands in only where DD_SERVICE is unset, unless the row owns it.
@@ -427,10 +429,10 @@ CLASSIC: dict[str, Row] = {
     "grpc_aio_client": _grpc("grpc", grpc_path, "grpc-aio-client", own=True),
     "grpc_aio_server": _grpc("grpc", grpc_path, "grpc-aio-server"),
     # messages
-    "celery producer": Row("celery.apply", task_name, "celery-producer", setting="celery_producer"),
-    "celery consumer": Row("celery.run", task_name, "celery-worker", type="worker", setting="celery_worker"),
-    "kombu producer": Row("kombu.publish", exchange, type="worker"),
-    "kombu consumer": Row("kombu.receive", exchange, type="worker"),
+    "celery producer": _celery("celery.apply", task_name, "celery-producer", setting="celery_producer"),
+    "celery consumer": _celery("celery.run", task_name, "celery-worker", type="worker", setting="celery_worker"),
+    "kombu producer": _kombu("kombu.publish", exchange),
+    "kombu consumer": _kombu("kombu.receive", exchange),
     # templates: the operation is the span's own name (jinja2.render, mako.template.render_unicode)
     "jinja2": _template("jinja2.render", template_name, part=other_than("jinja2.render")),
     "mako": _template(span_name, template_name, "mako"),

@@ -320,6 +320,20 @@ GRPC: dict[str, Target] = (
         "rpc.response.status_code": RESERVED,
     }
 )
+_MESSAGING: dict[str, Target] = (
+    _STEERING
+    | _PEER
+    | {"messaging.operation.type": None, "messaging.operation.name": None, "messaging.destination_kind": None}
+)
+CELERY: dict[str, Target] = _MESSAGING | {
+    "messaging.message.id": "celery.id",
+    "messaging.message.conversation_id": "celery.correlation_id",
+    "messaging.conversation_id": "celery.correlation_id",
+    "messaging.destination.name": "celery.routing_key",
+    "messaging.destination": "celery.routing_key",
+    "celery.task_name": None,  # the resource
+}
+KOMBU: dict[str, Target] = _MESSAGING | {"messaging.message.body.size": number("kombu.body_length")}
 PLAIN: dict[str, Target] = _STEERING | _PEER
 
 OTLP: dict[str, Target] = _STEERING | {

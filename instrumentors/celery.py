@@ -1,0 +1,242 @@
+"""celery: a PRODUCER span per task sent, from whatever place; a CONSUMER span per run, also of retries and eager tasks.
+
+The run continues the trace of whoever sent the task, by the message's headers. Pool processes send their spans before
+they end. Not traced: beat's ticks, remote control, events, a task's function called directly.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from opentelemetry import trace
+from opentelemetry.context import attach, create_key, get_value, set_value
+from opentelemetry.propagators.textmap import Getter
+
+from spanbridge.conventions import messaging
+from spanbridge.conventions.messaging import Broker, Message
+from spanbridge.core.guard import guarded
+from spanbridge.core.instrumentor import Instrumentor
+from spanbridge.core.options import Option, boolean
+from spanbridge.core.patching import Library, Patch
+from spanbridge.core.tracing import opener, record_failure, traced
+from spanbridge.version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from opentelemetry.trace import Span
+
+    from spanbridge.core.tracing import Scope, Setup, Wrapped
+
+_SENDING = create_key("spanbridge-celery-sending")
+# The longest that a process of a pool waits at its end, in milliseconds.
+_FLUSH_MILLIS = 1_000
+_FIELDS = ("eta", "expires", "hostname", "reply_to", "retries", "timelimit")
+_guarded = partial(guarded, site="celery: a signal's receiver")
+
+
+class CeleryGetter(Getter[Any]):
+    """Reads propagation headers of a task's request, where Celery keeps them as attributes."""
+
+    def get(self, carrier: Any, key: str) -> list[str] | None:
+        """Answer the values of the header `key`, as texts; None without it."""
+        value = getattr(carrier, key, None)
+        if value is None:  # ddtrace, and protocol 1, have them a level deeper
+            headers = getattr(carrier, "headers", None)
+            value = headers.get(key) if isinstance(headers, dict) else None
+        return messaging.texts(value)
+
+    def keys(self, carrier: Any) -> list[str]:
+        """Answer no keys: not every attribute is a header."""
+        return []
+
+
+_brokers: WeakKeyDictionary[Any, Broker] = WeakKeyDictionary()
+
+
+def _broker(app: Any) -> Broker:
+    """Where an application's messages go; looked up once, without connecting."""
+    broker = _brokers.get(app)
+    if broker is None:
+        try:
+            broker = messaging.broker_of(app.connection_for_write())
+        except Exception:  # a transport that is not installed: Celery will say so itself
+            broker = Broker("")
+        _brokers[app] = broker
+    return broker
+
+
+def _details(setup: Setup) -> Callable[[Callable[[str], Any]], dict[str, Any]]:
+    """Compile what reads the attributes that a message's headers and a run's request have in common."""
+    contrib = setup.semconv.contrib
+    names = messaging.keys(setup.semconv)
+    rows = (
+        ("id", names.message),
+        ("correlation_id", names.conversation),
+        *((name, f"celery.{name}") for name in _FIELDS),
+    )
+
+    def details(get: Callable[[str], Any]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for field, key in rows:
+            value = get(field)
+            if isinstance(value, (list, tuple)):
+                value = tuple("" if item is None else item for item in value) if any(value) else None
+            if value:
+                found[key] = value if isinstance(value, (int, tuple)) else str(value)
+        if info := get("delivery_info"):
+            if contrib:
+                found["celery.delivery_info"] = str(info)
+            else:
+                found.update((f"celery.delivery_info.{k}", v) for k, v in info.items() if v is not None and v != "")
+        return found
+
+    return details
+
+
+def _sending(wrapped: Wrapped, setup: Setup) -> Wrapped:
+    """Whoever sends a task comes by here: `delay`, `apply_async`, signatures, canvases, retries, beat."""
+    kind = {"messaging.destination_kind": "queue"} if setup.semconv.contrib else {}
+    message_key = messaging.keys(setup.semconv).message
+
+    def describe(app: Any, name: str, *args: Any, **options: Any) -> Message:
+        extra = {"celery.action": "apply_async", "celery.task_name": name, **kind}
+        headers = messaging.own_headers(options.get("headers"))
+        return Message(f"apply_async/{name}", headers, broker=_broker(app), extra=extra)
+
+    def prepare(scope: Scope[Message]) -> None:
+        if scope.record.headers:
+            scope.kwargs = {**scope.kwargs, "headers": scope.record.headers}
+        attach(set_value(_SENDING, scope.span))  # ends with the scope
+
+    def succeeded(span: Span, message: Message, result: Any) -> None:
+        span.set_attribute(message_key, str(result.id))
+
+    return traced(wrapped, setup, messaging.send(setup, describe, prepare=prepare, succeeded=succeeded))
+
+
+class _Receivers:
+    """What listens to Celery's signals for one `instrument()` call; Celery holds it by weak references only."""
+
+    def __init__(self, setup: Setup) -> None:
+        linked = bool(setup.options["use_span_links"])
+        running = messaging.process(setup, self._describe, getter=CeleryGetter(), linked=linked)
+        self._begin = opener(setup, running, "celery: task_prerun")
+        self._details = _details(setup)
+        self._destination = messaging.keys(setup.semconv).destination
+        self._error_type = not setup.semconv.contrib
+        self._provider = setup.options["tracer_provider"]
+        self._runs: WeakKeyDictionary[Any, Scope[Message]] = WeakKeyDictionary()
+
+    def _describe(self, task: Any, request: Any) -> Message:
+        local = bool(request.is_eager)
+        extra = {"celery.action": "run", "celery.task_name": task.name, **self._details(request.get)}
+        return Message(
+            f"run/{task.name}",
+            request,
+            broker=Broker("") if local else _broker(task.app),
+            destination=(request.delivery_info or {}).get("routing_key") or "",
+            extra=extra,
+            local=local,
+        )
+
+    @_guarded
+    def before_task_publish(self, headers: Any = None, properties: Any = None, **sent: Any) -> None:
+        """Tell the span of `send_task` what routing has made of the message."""
+        span: Any = get_value(_SENDING)
+        if span is None or not span.is_recording():
+            return
+        known = {**(headers or {}), **(properties or {})}
+        known.setdefault("hostname", known.get("origin"))
+        span.set_attributes(self._details(known.get))
+        if destination := sent.get("routing_key") or sent.get("exchange"):
+            span.set_attribute(self._destination, str(destination))
+
+    @_guarded
+    def task_prerun(self, task: Any = None, **_: Any) -> None:
+        request = task.request
+        scope = self._begin((task, request), {})
+        if scope is not None:
+            self._runs[request] = scope
+
+    @_guarded
+    def task_retry(self, request: Any = None, reason: Any = None, **_: Any) -> None:
+        if (scope := self._runs.get(request)) is not None:
+            scope.span.set_attribute("celery.retry.reason", str(reason))
+
+    @_guarded
+    def task_failure(self, sender: Any = None, exception: Any = None, **_: Any) -> None:
+        scope = self._runs.get(sender.request)
+        error = getattr(exception, "exc", exception)  # as billiard wraps it
+        if scope is not None and not isinstance(error, tuple(sender.throws or ())):
+            record_failure(scope.span, error, error_type=self._error_type)
+
+    @_guarded
+    def task_postrun(self, task: Any = None, state: Any = None, **_: Any) -> None:
+        scope = self._runs.pop(task.request, None)
+        if scope is None:
+            return
+        raising = sys.exc_info()[1]
+        if state:
+            scope.span.set_attribute("celery.state", str(state))
+        elif raising is not None:  # an eager task that propagates, a worker that ends
+            scope.fail(raising)
+        scope.end()
+
+    @_guarded
+    def worker_process_init(self, **_: Any) -> None:
+        """Celery has reset the signals of a pool's process, which would end by SIGTERM without another word."""
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, self._terminate)
+
+    @_guarded
+    def worker_process_shutdown(self, **_: Any) -> None:
+        """Send what there is: the process is about to end without running Python's exit handlers."""
+        flush = getattr(self._provider or trace.get_tracer_provider(), "force_flush", None)
+        if flush is not None:
+            flush(_FLUSH_MILLIS)
+
+    def _terminate(self, number: int, frame: Any) -> None:
+        self.worker_process_shutdown()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+
+_SIGNALS = (
+    *("before_task_publish", "task_prerun", "task_retry", "task_failure", "task_postrun"),
+    *("worker_process_init", "worker_process_shutdown"),
+)
+
+
+def _connecting(signal_: Any, setup: Setup) -> Any:
+    """Connect all receivers once Celery's signals are there; the signals themselves stay what they are."""
+    module = sys.modules.get("celery.signals")
+    if module is not None and hasattr(signal_, "connect"):
+        receivers = CeleryInstrumentor().receivers = _Receivers(setup)
+        for name in _SIGNALS:
+            getattr(module, name).connect(getattr(receivers, name))
+    return signal_
+
+
+class CeleryInstrumentor(Instrumentor):
+    """Traces Celery from 4.0.2: senders and workers of every pool, beat, eager tasks.
+
+    With `use_span_links` a run begins a trace of its own, with a link to the sender's.
+    """
+
+    library = Library("celery", ("celery >= 4.0.2",), tested="5.7.0")
+    options = (Option("use_span_links", False, "Runs begin traces of their own, linked to the senders'.", boolean),)
+    patches = (
+        Patch("celery.app.base", "Celery.send_task", _sending),
+        Patch("celery.signals", "task_prerun", _connecting),
+    )
+    receivers: _Receivers | None = None
+
+    def _uninstrument(self, **kwargs: Any) -> None:
+        super()._uninstrument(**kwargs)
+        self.receivers = None
