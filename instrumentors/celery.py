@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from opentelemetry import trace
-from opentelemetry.context import attach, create_key, get_value, set_value
 from opentelemetry.propagators.textmap import Getter
 
 from spanbridge.conventions import messaging
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
     from spanbridge.core.tracing import Scope, Setup, Wrapped
 
-_SENDING = create_key("spanbridge-celery-sending")
 # The longest that a process of a pool waits at its end, in milliseconds.
 _FLUSH_MILLIS = 1_000
 _FIELDS = ("eta", "expires", "hostname", "reply_to", "retries", "timelimit")
@@ -112,20 +110,19 @@ def _sending(wrapped: Wrapped, setup: Setup) -> Wrapped:
     def prepare(scope: Scope[Message]) -> None:
         if scope.record.headers:
             scope.kwargs = {**scope.kwargs, "headers": scope.record.headers}
-        attach(set_value(_SENDING, scope.span))  # ends with the scope
 
     def succeeded(span: Span, message: Message, result: Any) -> None:
         span.set_attribute(message_key, str(result.id))
 
-    return traced(wrapped, setup, messaging.send(setup, describe, prepare=prepare, succeeded=succeeded))
+    return traced(wrapped, setup, messaging.send(setup, "apply_async", describe, prepare=prepare, succeeded=succeeded))
 
 
 class _Receivers:
-    """What listens to Celery's signals for one `instrument()` call; Celery holds it by weak references only."""
+    """What listens to Celery's signals for one `instrument()` call."""
 
     def __init__(self, setup: Setup) -> None:
         linked = bool(setup.options["use_span_links"])
-        running = messaging.process(setup, self._describe, getter=CeleryGetter(), linked=linked)
+        running = messaging.process(setup, "run", self._describe, getter=CeleryGetter(), linked=linked)
         self._begin = opener(setup, running, "celery: task_prerun")
         self._details = _details(setup)
         self._destination = messaging.keys(setup.semconv).destination
@@ -148,8 +145,7 @@ class _Receivers:
     @_guarded
     def before_task_publish(self, headers: Any = None, properties: Any = None, **sent: Any) -> None:
         """Tell the span of `send_task` what routing has made of the message."""
-        span: Any = get_value(_SENDING)
-        if span is None or not span.is_recording():
+        if (span := messaging.span_of_sending()) is None:
             return
         known = {**(headers or {}), **(properties or {})}
         known.setdefault("hostname", known.get("origin"))
@@ -219,7 +215,7 @@ def _connecting(signal_: Any, setup: Setup) -> Any:
     if module is not None and hasattr(signal_, "connect"):
         receivers = CeleryInstrumentor().receivers = _Receivers(setup)
         for name in _SIGNALS:
-            getattr(module, name).connect(getattr(receivers, name))
+            getattr(module, name).connect(getattr(receivers, name), weak=False)
     return signal_
 
 
@@ -239,4 +235,7 @@ class CeleryInstrumentor(Instrumentor):
 
     def _uninstrument(self, **kwargs: Any) -> None:
         super()._uninstrument(**kwargs)
-        self.receivers = None
+        receivers, self.receivers = self.receivers, None
+        if receivers is not None:
+            for name in _SIGNALS:
+                getattr(sys.modules["celery.signals"], name).disconnect(getattr(receivers, name))

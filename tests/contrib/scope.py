@@ -84,6 +84,10 @@ EXEMPT = (
     Exempt("pymongo", "*.test_schema_url_*", f"{_SEAM} (_commandtracer_instance, _tracer)"),
     Exempt("redis", "*.test_schema_url_*", f"{_SEAM} (_get_tracer); the schema URL itself is public"),
     Exempt("redis", "TestBuildSpanMetaDataForPipeline.*", f"{_SEAM} (_build_span_meta_data_for_pipeline)"),
+    Exempt("celery", "TestMetrics.*", _METRICS),
+    Exempt("celery", "*.test_task_clears_start_time_cache", f"{_METRICS} (task_id_to_start_time)"),
+    Exempt("celery", "*.test_duplicate_instrumentaion", f"{_METRICS} (task_id_to_start_time)"),
+    Exempt("celery", "TestUtils.*", f"{_SEAM} (the module utils)"),
     Exempt("dbapi", "*.test_operation_duration_*", _METRICS),
     Exempt("dbapi", "*.test_async_operation_duration_*", _METRICS),
     Exempt("dbapi", "*.test_returned_rows_*", _METRICS),
@@ -110,6 +114,7 @@ EXEMPT = (
 PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
     "asgi": ("_collect_target_attribute",),
     "asyncio": (),
+    "celery": ("utils",),
     "wsgi": (),
     "botocore": (),
     "dbapi": ("util_version", "_logger"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from opentelemetry.context import Context
+from opentelemetry.context import Context, attach, create_key, get_value, set_value
 from opentelemetry.propagate import extract, inject
 from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace import INVALID_SPAN, SpanKind, get_current_span, set_span_in_context
@@ -40,6 +40,7 @@ class Broker(NamedTuple):
 
 
 _NO_BROKER = Broker("")
+_SENDING = create_key("spanbridge-message-being-sent")
 
 
 # kombu's transports by the names that the conventions have for their brokers.
@@ -108,10 +109,10 @@ def keys(semconv: Semconv) -> Keys:
     return Keys("messaging.destination.name")
 
 
-def _renderer(semconv: Semconv, operation: str) -> Callable[[Message], dict[str, Any]]:
+def _renderer(semconv: Semconv, kind: str, name: str) -> Callable[[Message], dict[str, Any]]:
     destination = keys(semconv).destination
     contrib = semconv.contrib
-    fixed = {} if contrib else {"messaging.operation.type": operation, "messaging.operation.name": operation}
+    fixed = {} if contrib else {"messaging.operation.type": kind, "messaging.operation.name": name}
 
     def render(message: Message) -> dict[str, Any]:
         rendered: dict[str, Any] = dict(fixed)
@@ -138,6 +139,7 @@ def _propagates(setup: Setup) -> bool:
 
 def send(
     setup: Setup,
+    name: str,
     describe: Describe,
     *,
     prepare: Callable[[Scope[Message]], None],
@@ -147,30 +149,43 @@ def send(
 
     Args:
         setup: what the `instrument()` call decided.
+        name: what the library calls it (`messaging.operation.name`).
         describe: takes the call's arguments, answers the message with a mapping for its headers.
         prepare: puts the headers, which hold the context by then, into the call.
         succeeded: adds what the result tells.
     """
+
+    def prepared(scope: Scope[Message]) -> None:
+        attach(set_value(_SENDING, scope.span))  # ends with the scope
+        prepare(scope)
+
     return Operation(
         SpanKind.PRODUCER,
         describe,
         lambda message: message.name,
-        _renderer(setup.semconv, "send"),
+        _renderer(setup.semconv, "send", name),
         layer=MESSAGING,
         covers=MESSAGING | DATABASE | HTTP | RPC,
         inject=_inject if _propagates(setup) else None,
-        prepare=prepare,
+        prepare=prepared,
         succeeded=succeeded,
     )
 
 
+def span_of_sending() -> Span | None:
+    """Answer the span of the message that is just being sent, if it records, for layers that know more of it."""
+    span: Any = get_value(_SENDING)
+    return span if span is not None and span.is_recording() else None
+
+
 def process(
-    setup: Setup, describe: Describe, *, getter: Getter[Any] | None = None, linked: bool = False
+    setup: Setup, name: str, describe: Describe, *, getter: Getter[Any] | None = None, linked: bool = False
 ) -> Operation[Message]:
     """Compile the work on a message; it continues the sender's trace.
 
     Args:
         setup: what the `instrument()` call decided.
+        name: what the library calls it (`messaging.operation.name`).
         describe: takes the call's arguments, answers the message with its headers.
         getter: how the headers are read, when they are no mapping.
         linked: begin a trace of its own, with a link to the sender's.
@@ -197,7 +212,7 @@ def process(
         SpanKind.CONSUMER,
         describe,
         lambda message: message.name,
-        _renderer(setup.semconv, "process"),
+        _renderer(setup.semconv, "process", name),
         parent=parent,
         opened=opened if linked else None,
     )
