@@ -266,6 +266,8 @@ def _rebind(old: Any, new: Any, package: str = "") -> None:
     top = package.partition(".")[0]
     for name, module in list(sys.modules.items()):
         home = name.partition(".")[0]
+        if isinstance(old, type) and name == old.__module__:
+            continue  # extension modules that are imported later look for their base classes there
         if home in {"spanbridge", "wrapt"} or (top and home != top) or not issubclass(type(module), ModuleType):
             continue
         # Not by `vars`: asking a lazy module for an attribute would import what it stands for.
