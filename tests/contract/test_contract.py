@@ -232,7 +232,11 @@ def test_replacements_look_like_the_originals(
 ) -> None:
     before = snapshot(loaded)
     instrumentor.instrument()
-    replaced = {key: pair for key, pair in changes(before, snapshot(loaded)).items() if callable(pair[0])}
+    changed = changes(before, snapshot(loaded))
+    # A class that is replaced as a whole is looked at as a whole: it inherits its members.
+    replaced = {
+        key: pair for key, pair in changed.items() if callable(pair[0]) and (key[:2] not in changed or len(key) == 2)
+    }
     seen = {key: [appearance(item) for item in pair] for key, pair in replaced.items()}
     pickled = {key: pickles(new) for key, (_, new) in replaced.items()}
     instrumentor.uninstrument()
@@ -247,7 +251,7 @@ def appearance(item: Any) -> dict[str, Any]:
         signature = str(inspect.signature(item))
     except (TypeError, ValueError):
         signature = ""
-    names = ("__name__", "__qualname__", "__module__", "__doc__")
+    names = ("__name__", "__qualname__", "__doc__", *(() if isinstance(item, type) else ("__module__",)))
     return {
         "signature": signature,
         "class": isinstance(item, type),
