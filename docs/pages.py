@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import re
 import sys
-from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,6 @@ TREE = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TREE))
 
 from spanbridge.exporters.datadog import names  # noqa: E402
-from spanbridge.exporters.datadog.settings import Settings  # noqa: E402
 from tests import readme  # noqa: E402
 
 if TYPE_CHECKING:
@@ -38,6 +37,8 @@ def on_page_markdown(markdown: str, page: Page, **kwargs: Any) -> str:
     """Fill in what is generated."""
     if page.file.src_uri == "integrations.md":
         return integrations()
+    if page.file.src_uri == "performance.md":
+        return with_chart(markdown)
     for marker, write in MARKERS.items():
         if marker in markdown:
             markdown = markdown.replace(marker, write())
@@ -102,17 +103,6 @@ def _said(rule: Any) -> str:
     )
 
 
-def variables() -> str:
-    """Write the fields of the settings that variables set."""
-    lines = ["| variable | default |", "| --- | --- |"]
-    for row in fields(Settings):
-        if names_of := row.metadata.get("variables"):
-            default = row.metadata["default"]
-            shown = "500-599" if row.name == "error_statuses" else default
-            lines.append(f"| {', '.join(f'`{name}`' for name in names_of)} | {_cell(shown)} |")
-    return "\n".join(lines)
-
-
 def findings() -> str:
     """Write what the doctor may find: every message that its source has."""
     lines = ["| the doctor says | fix |", "| --- | --- |"]
@@ -136,10 +126,37 @@ def _words(node: ast.expr) -> str:
     return "…"
 
 
+def with_chart(markdown: str) -> str:
+    """Draw the page's first table as bars: what each tracer adds, as a share of the most expensive one."""
+    title, _, rest = markdown.partition("\n")
+    first = re.search(r"(?:^\|.*\n)+", rest, re.MULTILINE)
+    assert first is not None
+    head, _, *rows = [
+        [cell.replace("*", "").strip() for cell in line.split("|")[1:-1]] for line in first[0].splitlines()
+    ]
+    chart = "<table>"
+    for column, operation in enumerate(head[1:], 1):
+        figures = {row[0]: figure for row in rows if (figure := _number(row[column])) is not None}
+        chart += f"<tr><th colspan=2>{operation}</th></tr>"
+        for name, figure in figures.items():
+            width = max(1, round(100 * figure / max(figures.values())))
+            colour = "#7e57c2" if name.startswith("spanbridge") else "#b0bec5"
+            style = f"background:{colour};width:{width}%;padding-left:4px;white-space:nowrap"
+            chart += f'<tr><td>{name}</td><td style="width:60%"><div style="{style}">{figure:g} µs</div></td></tr>'
+    return f"{title}\n\n{chart}</table>\n{rest}"
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
 def _cell(value: Any) -> str:
-    if value in ("", None, MISSING) or value == {}:
+    if value in ("", None):
         return "-"
     return "`" + str(value).replace("\n", " ").replace("|", "\\|").replace("`", "'") + "`"
 
 
-MARKERS = {"<!-- names -->": operations, "<!-- variables -->": variables, "<!-- findings -->": findings}
+MARKERS = {"<!-- names -->": operations, "<!-- findings -->": findings}
