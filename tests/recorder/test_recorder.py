@@ -137,9 +137,9 @@ def test_the_callers_dict_stays_the_callers(tracer: Any, kept: Kept) -> None:
     assert dict(kept.spans[0].attributes) == {"a": 1, "list": ("x",), "b": (1,)}
 
 
-def test_an_owned_dict_is_not_copied(tracer: Any) -> None:
+def test_a_dict_taken_over_is_not_copied(tracer: Any) -> None:
     given = {"a": 1}
-    assert tracer.start_span("x", attributes=given, owned=True)._attributes is given
+    assert tracer.start_span("x", attributes=given, take_over=True)._attributes is given
 
 
 def test_a_view_follows_the_span_and_refuses_changes(tracer: Any) -> None:

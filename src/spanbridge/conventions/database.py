@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.trace import SpanKind
 
 from spanbridge.conventions.sql import STATEMENT_LIMIT, dialect_of, operation_name, sanitize
+from spanbridge.core.attributes import checked
 from spanbridge.core.guard import report
 from spanbridge.core.semconv import Semconv, pick
 from spanbridge.core.tracing import DATABASE, HTTP, Operation, record_failure, traced
@@ -182,7 +183,7 @@ def operation(
             attributes.update(text_attributes(statement, target.system, semconv))
         if verb and not contrib:
             attributes["db.operation.name"] = verb
-        return attributes
+        return checked(attributes)
 
     def attributes(query: Query) -> dict[str, Any]:
         # A cache of long statements would hold too much.

@@ -181,6 +181,7 @@ def operation(
         succeeded=succeeded,
         failed=failed,
         stream=stream,
+        fresh=True,
     )
 
 

@@ -128,6 +128,7 @@ def call(
             opened=opened if request_hook else None,
             succeeded=succeeded if response_hook or count else None,
             failed=failed,
+            fresh=True,
         )
         return traced(wrapped, setup, operation)
 

@@ -21,10 +21,7 @@ from opentelemetry import trace
 from opentelemetry.context import (
     _SUPPRESS_HTTP_INSTRUMENTATION_KEY,
     _SUPPRESS_INSTRUMENTATION_KEY,
-    attach,
     create_key,
-    detach,
-    get_current,
     set_value,
 )
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
@@ -36,10 +33,9 @@ from opentelemetry.trace import (
     SpanKind,
     Status,
     StatusCode,
-    get_current_span,
-    set_span_in_context,
 )
 
+from spanbridge.core.context import SPAN_KEY, attach, detach, get_current, with_span, with_span_and
 from spanbridge.core.guard import described, guarded, report
 from spanbridge.version import __version__
 
@@ -63,19 +59,22 @@ HTTP, DATABASE, MESSAGING, RPC = 1, 2, 4, 8
 _COVERED = create_key("spanbridge-covered-layers")
 # The plain key is what opentelemetry-instrumentation's own suppression sets besides its unique one.
 _SUPPRESS_PLAIN = "suppress_instrumentation"
+# The rest of what our recorder's `start_span` takes: record exceptions, set the status, and take the attributes over.
+_TAKEN_OVER = (True, True, True)
 _NO_PROVIDER = (ProxyTracerProvider, NoOpTracerProvider)
 
 
 class TracerSource:
     """The tracer of one `instrument()` call: None while there is no provider, and for good once closed."""
 
-    __slots__ = ("_name", "_provider", "_schema_url", "closed", "tracer")
+    __slots__ = ("_name", "_provider", "_schema_url", "closed", "takes_over", "tracer")
 
     def __init__(self, name: str, schema_url: str, provider: TracerProvider | None = None) -> None:
         self._name = name
         self._schema_url = schema_url
         self._provider = provider
         self.closed = False
+        self.takes_over = False
         self.tracer: Tracer | None = None
         self.resolve()
 
@@ -87,7 +86,9 @@ class TracerSource:
             provider = self._provider or trace.get_tracer_provider()
             if isinstance(provider, _NO_PROVIDER):
                 return None
-            self.tracer = trace.get_tracer(self._name, __version__, provider, schema_url=self._schema_url)
+            tracer = trace.get_tracer(self._name, __version__, provider, schema_url=self._schema_url)
+            self.takes_over = getattr(tracer, "takes_over", False)
+            self.tracer = tracer
         except Exception as error:
             report("getting a tracer", error)
         return self.tracer
@@ -123,7 +124,8 @@ class Operation(Generic[R]):
         kind: the span's kind.
         describe: takes the call's own arguments and answers a record, or None for a call that is not to be traced.
         name: the span's name.
-        attributes: the start attributes.
+        attributes: the start attributes; the span may take them over where `fresh`.
+        fresh: whether `attributes` answers a new dict each time, which nobody else holds, with plain texts as keys.
         layer: the layer that the call belongs to (a bit, 0 for none).
         covers: the layers that make no spans of their own within.
         parent: the context that the span continues (servers and consumers); answers (context, kind).
@@ -150,6 +152,7 @@ class Operation(Generic[R]):
     failed: Callable[[Span, R, BaseException], None] | None = None
     stream: Callable[[Scope[R], Any], Any] | None = None
     enrich: Callable[[Span, R], None] | None = None
+    fresh: bool = False
 
 
 def record_failure(
@@ -185,15 +188,24 @@ class Scope(Generic[R]):
 
     __slots__ = ("args", "context", "ended", "kwargs", "operation", "record", "site", "span", "token")
 
-    def __init__(self, operation: Operation[R], record: R, span: Span, context: Context, site: str) -> None:
+    def __init__(
+        self,
+        operation: Operation[R],
+        record: R,
+        span: Span,
+        context: Context,
+        site: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
         self.ended = False
         self.operation = operation
         self.record = record
         self.span = span
         self.context = context
         self.site = site
-        self.args: tuple[Any, ...] = ()
-        self.kwargs: dict[str, Any] = {}
+        self.args = args
+        self.kwargs = kwargs
         self.token: Any = attach(context)
 
     def leave(self) -> None:
@@ -206,6 +218,7 @@ class Scope(Generic[R]):
         """End the span after a call that returned `result`; answer what the application gets."""
         stream = self.operation.stream
         if stream is not None:
+            self.last()
             try:
                 stand_in = stream(self, result)
             except Exception as error:
@@ -220,11 +233,12 @@ class Scope(Generic[R]):
     def complete(self, result: Any) -> None:
         """End the span after all of `result` is there."""
         succeeded = self.operation.succeeded
-        try:
-            if succeeded is not None and self.span.is_recording():
-                succeeded(self.span, self.record, result)
-        except Exception as error:
-            report(f"{self.site}: describing the result", error)
+        if succeeded is not None:
+            try:
+                if self.span.is_recording():
+                    succeeded(self.span, self.record, result)
+            except Exception as error:
+                report(f"{self.site}: describing the result", error)
         self.end()
 
     def fail(self, error: BaseException) -> None:
@@ -242,7 +256,10 @@ class Scope(Generic[R]):
 
     def end(self) -> None:
         """Stop being current and end the span, unless it has ended."""
-        self.leave()
+        token = self.token
+        if token is not None:
+            self.token = None
+            detach(token)
         self.close()
 
     def close(self) -> None:
@@ -258,17 +275,18 @@ class Scope(Generic[R]):
         except Exception as error:
             report(f"{self.site}: ending the span", error)
 
-    def __del__(self) -> None:
-        # Nobody else ends the span of a generator that was never started, or of a coroutine that was never awaited.
-        if not self.ended:
-            self.token = None
-            self.end()
+    def last(self) -> None:
+        """Outlive the call, by what was returned; the span ends with the scope at the latest."""
+        self.__class__ = LastingScope
 
     # A result that goes on after the call: attached step by step, never across a yield.
 
     def carry_on(self, result: Any) -> Any:
         """Answer `result`, or a stand-in that keeps the span open until what was returned is done."""
         kind = type(result)
+        if not _goes_on(kind):
+            return self.finish(result)
+        self.last()
         if kind is GeneratorType:
             self.leave()
             return _steps(lambda *_: self, lambda *_, **__: result)()
@@ -278,16 +296,13 @@ class Scope(Generic[R]):
         if kind.__name__ == "coroutine":  # CoroutineType, or Cython's
             self.leave()
             return _awaited(self, result)
-        if hasattr(kind, "__await__") and hasattr(kind, "add_done_callback"):
-            self.leave()
-            try:
-                result.add_done_callback(self._done)
-            except Exception as error:
-                report(f"{self.site}: following the result", error)
-                self.end()
-            return result
-        # Other awaitables may be more than that (`async with`): they go out as they are, or `stream` knows them.
-        return self.finish(result)
+        self.leave()
+        try:
+            result.add_done_callback(self._done)
+        except Exception as error:
+            report(f"{self.site}: following the result", error)
+            self.end()
+        return result
 
     def _done(self, future: Any) -> None:
         try:
@@ -301,6 +316,31 @@ class Scope(Generic[R]):
         except Exception as error:
             report(f"{self.site}: following the result", error)
             self.end()
+
+
+class LastingScope(Scope[R]):
+    """A scope that somebody holds after the call."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        # Nobody else ends the span of a generator that was never started, or of a coroutine that was never awaited.
+        if not self.ended:
+            self.token = None
+            self.end()
+
+
+def _goes_on(kind: type) -> bool:
+    """Say whether a result of this class goes on after the call, in a way that can be followed.
+
+    Other awaitables may be more than that (`async with`): they go out as they are, or `stream` knows them.
+    """
+    return (
+        kind is GeneratorType
+        or kind is AsyncGeneratorType
+        or kind.__name__ == "coroutine"  # CoroutineType, or Cython's
+        or (hasattr(kind, "__await__") and hasattr(kind, "add_done_callback"))
+    )
 
 
 async def _awaited(scope: Scope[Any], awaitable: Any) -> Any:
@@ -402,7 +442,11 @@ def _async_steps(begin: Begin, wrapped: Wrapped) -> Wrapped:
 
 
 def opener(
-    setup: Setup, operation: Operation[R], site: str, wrapped: Wrapped | None = None
+    setup: Setup,
+    operation: Operation[R],
+    site: str,
+    wrapped: Wrapped | None = None,
+    scope_class: type[Scope[Any]] = LastingScope,
 ) -> Callable[..., Scope[R] | None]:
     """Compile the function that opens a span for a call, or answers None when the call goes straight through.
 
@@ -411,25 +455,27 @@ def opener(
         operation: the kind of call.
         site: names the patch point in reports.
         wrapped: the original, to tell arguments that it takes, and the describer does not, from wrong ones.
+        scope_class: `Scope` for callers that end every scope themselves.
     """
-    source = setup.source
+    source, fresh = setup.source, operation.fresh
     describe, name_of, attributes_of = operation.describe, operation.name, operation.attributes
     kind, layer, parent_of = operation.kind, operation.layer, operation.parent
     inject, opened, prepare, enrich = operation.inject, operation.opened, operation.prepare, operation.enrich
     # A span that covers nothing (servers, consumers, internal work) reopens every layer.
     covers = operation.covers | layer
-    suppressing: tuple[str, ...] = (_SUPPRESS_INSTRUMENTATION_KEY, _SUPPRESS_PLAIN)
-    if layer & HTTP or operation.kind is SpanKind.SERVER:
-        suppressing += (_SUPPRESS_HTTP_INSTRUMENTATION_KEY,)
+    is_http = layer & HTTP or operation.kind is SpanKind.SERVER
+    key, plain_key = _SUPPRESS_INSTRUMENTATION_KEY, _SUPPRESS_PLAIN
+    http_key = _SUPPRESS_HTTP_INSTRUMENTATION_KEY if is_http else key
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any], start: int | None = None) -> Scope[R] | None:
         tracer = source.tracer
         if tracer is None and (tracer := source.resolve()) is None:
             return None
         context = get_current()
-        for key in suppressing:
-            if context.get(key):
-                return None
+        if (key in context or plain_key in context or http_key in context) and (
+            context.get(key) or context.get(plain_key) or context.get(http_key)
+        ):
+            return None
         try:
             outer: Any = context.get(_COVERED)
             if outer is not None and outer[0] & layer:
@@ -442,32 +488,32 @@ def opener(
             span_kind = kind
             if parent_of is not None:
                 context, span_kind = parent_of(record, context)
-            parent = get_current_span(context)
+            parent: Any = context.get(SPAN_KEY)
             # Beneath a span that is not sampled nothing is, unless the sampler says otherwise: no attribute yet.
-            unsampled = not parent.is_recording() and _is_local(parent)
+            unsampled = parent is not None and not parent.is_recording() and _is_local(parent)
             attributes: Any = None if unsampled else attributes_of(record)
-            if start is None:
-                span = tracer.start_span(name_of(record), context, span_kind, attributes)
+            if fresh and source.takes_over:
+                span = tracer.start_span(name_of(record), context, span_kind, attributes, (), start, *_TAKEN_OVER)
             else:
                 span = tracer.start_span(name_of(record), context, span_kind, attributes, start_time=start)
-            inside = set_span_in_context(span, context)
             if outer is not None or covers:
-                inside = set_value(_COVERED, (covers, span), inside)
+                inside = with_span_and(span, _COVERED, (covers, span), context)
+            else:
+                inside = with_span(span, context)
         except Exception as error:
             _report_start(error, site, wrapped, args, kwargs)
             return None
         try:
             if inject is not None:
                 inject(record, inside)
-            if span.is_recording():
+            if (unsampled or opened is not None) and span.is_recording():
                 if unsampled:
                     span.set_attributes(attributes_of(record))
                 if opened is not None:
                     opened(span, record)
         except Exception as error:
             report(f"{site}: describing the call", error)
-        scope = Scope(operation, record, span, inside, site)
-        scope.args, scope.kwargs = args, kwargs
+        scope = scope_class(operation, record, span, inside, site, args, kwargs)
         if prepare is not None:
             try:
                 prepare(scope)
@@ -507,7 +553,7 @@ def _is_local(span: Span) -> bool:
 
 def traced(wrapped: Wrapped, setup: Setup, operation: Operation[Any]) -> Wrapped:
     """Return a replacement of `wrapped` that makes one span per call; of the same flavour (`async def`, generator)."""
-    begin = opener(setup, operation, _site(setup, wrapped), wrapped)
+    begin = opener(setup, operation, _site(setup, wrapped), wrapped, Scope)
 
     if isgeneratorfunction(wrapped):
         return wraps(wrapped)(_steps(begin, wrapped))
@@ -530,6 +576,8 @@ def traced(wrapped: Wrapped, setup: Setup, operation: Operation[Any]) -> Wrapped
 
         return call_async
 
+    ordinary: type | None = None  # the class of results that was last seen not to go on after the call
+
     @wraps(wrapped)
     def call(*args: Any, **kwargs: Any) -> Any:
         scope = begin(args, kwargs)
@@ -540,6 +588,11 @@ def traced(wrapped: Wrapped, setup: Setup, operation: Operation[Any]) -> Wrapped
         except BaseException as error:
             scope.fail(error)
             raise
+        nonlocal ordinary
+        if type(result) is ordinary:
+            return scope.finish(result)
+        if not _goes_on(type(result)):
+            ordinary = type(result)
         return scope.carry_on(result)
 
     return call

@@ -16,6 +16,8 @@ from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.trace import SynchronousMultiSpanProcessor
 from opentelemetry.trace import Status
 
+from spanbridge.core.attributes import PLAIN, plain
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -26,24 +28,11 @@ if TYPE_CHECKING:
 
     from spanbridge.recorder.tracer import Tracer
 
-# Values that every version of the SDK takes as they are.
-_PLAIN = frozenset((str, int, bool, float))
 _UNSET = Status()
 # What versions of the SDK differ in: whether processors hear of a span about to end, and whether the attributes of an
 # ended one refuse changes.
 _HAS_ON_ENDING = hasattr(sdk.SpanProcessor, "_on_ending")
 _FREEZES = "_immutable" in sdk.Span.end.__code__.co_names
-
-
-def plain(attributes: Mapping[str, Any]) -> bool:
-    """Say whether the SDK would keep these attributes as they are, if no limit is reached."""
-    if type(attributes) is dict and _PLAIN.issuperset(map(type, attributes.values())) and "" not in attributes:
-        try:
-            "".join(attributes)  # the fastest question whether all keys are text
-        except TypeError:
-            return False
-        return True
-    return False
 
 
 def bounded(attributes: Attributes, limits: SpanLimits) -> BoundedAttributes:
@@ -143,7 +132,7 @@ class Span(sdk.Span):
         attributes = self._attributes
         if (
             type(attributes) is dict
-            and type(value) in _PLAIN
+            and type(value) in PLAIN
             and type(key) is str
             and key
             and len(attributes) < self._tracer.room

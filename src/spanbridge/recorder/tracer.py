@@ -24,8 +24,9 @@ from opentelemetry.trace import (
 from opentelemetry.trace import Span as ApiSpan
 from opentelemetry.util._decorator import _AgnosticContextManager
 
+from spanbridge.core.attributes import Checked, plain, plain_values
 from spanbridge.core.context import SPAN_KEY, attach, detach, get_current, with_span
-from spanbridge.recorder.span import Span, bounded, plain
+from spanbridge.recorder.span import Span, bounded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -78,6 +79,7 @@ def known_decisions(sampler: Any) -> Decisions:
 class Tracer(sdk.Tracer):
     """Made of a tracer of the SDK's by `record`; all that the provider tells that one, it tells this one."""
 
+    takes_over = True  # `start_span` has that argument
     room: float
     _known: Any = None
     _decisions = Decisions()
@@ -110,8 +112,7 @@ class Tracer(sdk.Tracer):
         start_time: int | None = None,
         record_exception: bool = True,
         set_status_on_exception: bool = True,
-        *,
-        owned: bool = False,
+        take_over: bool = False,
     ) -> ApiSpan:
         """Start a span, as OpenTelemetry's API says.
 
@@ -124,7 +125,7 @@ class Tracer(sdk.Tracer):
             start_time: nanoseconds since the epoch; now when not given.
             record_exception: whether the span, used in a `with` statement, records what leaves that.
             set_status_on_exception: whether it then gets the status of an error, too.
-            owned: the caller will not use `attributes` any more, so that they need not be copied.
+            take_over: the span keeps `attributes` itself, a dict with texts as keys that nobody else uses.
         """
         above = (get_current() if context is None else context).get(SPAN_KEY)
         parent: Any = above._context if type(above) is Span else _context_of(above)
@@ -151,7 +152,7 @@ class Tracer(sdk.Tracer):
             decision, trace_state = result.decision, result.trace_state
             if trace_state is None:
                 trace_state = DEFAULT_TRACE_STATE
-            attributes, owned = dict(result.attributes or {}), True
+            attributes, take_over = dict(result.attributes or {}), False
 
         sampled = decision is _SAMPLE or decision.is_sampled()
         span_id = (usual_ids and random.getrandbits(64)) or ids.generate_span_id()
@@ -176,8 +177,12 @@ class Tracer(sdk.Tracer):
         span._end_time = None
         if not attributes:
             span._attributes = {}
-        elif len(attributes) < self.room and plain(attributes):
-            span._attributes = attributes if owned else {**attributes}
+        elif len(attributes) >= self.room:
+            span._attributes = bounded(attributes, self._span_limits)
+        elif take_over and plain_values(attributes):
+            span._attributes = attributes
+        elif type(attributes) is Checked or plain(attributes):
+            span._attributes = {**attributes}
         else:
             span._attributes = bounded(attributes, self._span_limits)
         if links:

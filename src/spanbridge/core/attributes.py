@@ -1,0 +1,38 @@
+"""Attributes that need no second look: any provider keeps them as they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PLAIN = frozenset((str, int, bool, float))
+"""The classes of values that every version of the SDK takes as they are."""
+
+
+class Checked(dict[str, Any]):
+    """Attributes made once for many spans, whose keys are texts and whose values are `PLAIN`; never changed."""
+
+    __slots__ = ()
+
+
+def plain(attributes: Mapping[str, Any]) -> bool:
+    """Say whether the SDK would keep these attributes as they are, if no limit is reached."""
+    if type(attributes) is not dict or not plain_values(attributes) or "" in attributes:
+        return False
+    try:
+        "".join(attributes)  # the fastest way to ask whether all keys are texts
+    except TypeError:
+        return False
+    return True
+
+
+def plain_values(attributes: dict[Any, Any]) -> bool:
+    """Say whether the values alone are such."""
+    return PLAIN.issuperset(map(type, attributes.values()))
+
+
+def checked(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Answer these attributes as `Checked`, if they are."""
+    return Checked(attributes) if plain(attributes) else attributes
