@@ -28,7 +28,7 @@ def plain(attributes: Mapping[str, Any]) -> bool:
     return True
 
 
-def plain_values(attributes: dict[Any, Any]) -> bool:
+def plain_values(attributes: Mapping[str, Any]) -> bool:
     """Say whether the values alone are such."""
     return PLAIN.issuperset(map(type, attributes.values()))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as api
@@ -28,7 +28,7 @@ def _variable() -> ContextVar[Context] | None:
 
 variable = _variable()
 get_current: Callable[[], Context] = api.get_current if variable is None else variable.get
-attach: Callable[[Context], Any] = api.attach if variable is None else variable.set
+attach: Callable[[Context], Token[Context]] = api.attach if variable is None else variable.set
 
 
 if variable is None:

@@ -468,7 +468,7 @@ def opener(
     http_key = _SUPPRESS_HTTP_INSTRUMENTATION_KEY if is_http else key
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any], start: int | None = None) -> Scope[R] | None:
-        tracer = source.tracer
+        tracer: Any = source.tracer
         if tracer is None and (tracer := source.resolve()) is None:
             return None
         context = get_current()
