@@ -40,7 +40,7 @@ def _environ(request: HttpRequest) -> dict[str, Any]:
     return {**request.META, "wsgi.url_scheme": scope.get("scheme") or "http", "SERVER_PROTOCOL": protocol}
 
 
-def _scope_of(request: HttpRequest) -> Scope[http_server.Request] | None:
+def scope_of(request: HttpRequest) -> Scope[http_server.Request] | None:
     """Answer the scope of the request: ours, or that of a generic middleware around Django."""
     return http_server.scope_of(request.META) or http_server.scope_of(getattr(request, "scope", {}))
 
@@ -51,7 +51,7 @@ def _entrance(wrapped: Wrapped, setup: Setup) -> Wrapped:
     request_hook = None if _hooked_late(setup) else http.hooked(setup, "request_hook")
 
     def describe(handler: Any, request: HttpRequest) -> http_server.Request | None:
-        if _scope_of(request) is not None:
+        if scope_of(request) is not None:
             return None
         record = read(_environ(request))
         if record is not None:
@@ -172,7 +172,7 @@ def _routing(wrapped: Wrapped, setup: Setup) -> Wrapped:
     request_hook = http.hooked(setup, "request_hook") if _hooked_late(setup) else None
 
     def after(match: ResolverMatch, handler: Any, request: HttpRequest) -> None:
-        scope = _scope_of(request)
+        scope = scope_of(request)
         if scope is None:
             return
         name_after(scope, match)
@@ -190,7 +190,7 @@ def _failing(wrapped: Wrapped, setup: Setup) -> Wrapped:
 
     def before(*args: Any, **kwargs: Any) -> None:
         request, _, exc_info = args[-3:]
-        if (scope := _scope_of(request)) is not None:
+        if (scope := scope_of(request)) is not None:
             scope.record.error = exc_info[1]
 
     return observed(wrapped, setup, before=before)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from importlib import import_module
-from importlib.util import find_spec
+from importlib.util import find_spec, spec_from_loader
 from types import ModuleType
 from typing import Any
 
@@ -13,7 +13,13 @@ with warnings.catch_warnings():  # old Django imports what Python has deprecated
     warnings.simplefilter("ignore")
     for name in ("core.handlers.wsgi", "http", "template", "test", "urls", "views"):
         import_module(f"django.{name}")
-sys.meta_path[:] = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]  # its six has one without
+
+for finder in sys.meta_path:
+    if not hasattr(finder, "find_spec"):  # that of old Django's six, which lacks what newer ones have
+        known: Any = finder
+        known.find_spec = lambda name, *_, of=known: spec_from_loader(name, of) if name in of.known_modules else None
+        known.create_module = lambda spec, of=known: of.load_module(spec.name)
+        known.exec_module = lambda module: None
 
 from django.conf import settings  # noqa: E402
 
@@ -26,7 +32,7 @@ def configure() -> None:
         return
     import django
 
-    apps = ["django.contrib.contenttypes", "django.contrib.auth"]
+    apps = [f"django.contrib.{name}" for name in ("admin", "auth", "contenttypes", "messages", "sessions")]
     settings.configure(
         SECRET_KEY="secret",
         ALLOWED_HOSTS=["*"],
@@ -42,6 +48,9 @@ def configure() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         django.setup()
+        if "rest_framework" in settings.INSTALLED_APPS:
+            for name in ("decorators", "routers", "test", "viewsets"):
+                import_module(f"rest_framework.{name}")
 
 
 def urls(*patterns: Any) -> ModuleType:

@@ -471,7 +471,8 @@ def test_all_instrumentors_make_no_more_spans_than_one(
     alone = names()
     instrumentor.uninstrument()
     spanbridge.instrument()
-    assert names() == alone
+    # What makes no spans of its own may stand within a framework that does.
+    assert [row for row in names() if trial.probe.makes_spans or row[0] == type(instrumentor).__module__] == alone
 
 
 # Faults: the user's, and ours.
