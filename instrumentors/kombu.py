@@ -29,12 +29,13 @@ def _is_celerys(exchange: str, body: Any) -> bool:
 
 def _message(action: str, exchange: str, routing_key: str, headers: Any, connection: Any) -> Message:
     destination = exchange or routing_key
+    named = (("kombu.exchange", exchange), ("kombu.routing_key", routing_key))
     return Message(
         f"{action} {destination}" if destination else action,
         headers,
         broker=Broker("") if connection is None else messaging.broker_of(connection),
         destination=destination,
-        extra={"kombu.exchange": exchange, "kombu.routing_key": routing_key},
+        extra={key: value for key, value in named if value},
     )
 
 

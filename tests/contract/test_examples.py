@@ -14,7 +14,7 @@ from tests.contract.test_contract import instrumentor, name, trial  # noqa: F401
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples.json"
 # What differs from run to run.
-_VOLATILE = ("port", "size", "id", "pid", "agent", "thread", "latency", "time")
+_VOLATILE = ("port", "size", "id", "pid", "agent", "thread", "latency", "time", "hostname", "to")
 
 
 def shown(key: str, value: Any) -> Any:

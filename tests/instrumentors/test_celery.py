@@ -180,7 +180,7 @@ class Shop(NamedTuple):
     def worker(
         self, *options: str, pool: str = "prefork", command: str = "worker"
     ) -> Iterator[subprocess.Popen[bytes]]:
-        arguments = [sys.executable, "-m", "celery", "-A", "celery_shop", command, "-l", "info"]
+        arguments = [sys.executable, "-m", "celery", "-A", "celery_shop", command, "-l", "INFO"]
         if command == "worker":
             arguments += ["-P", pool, "-c", "1", "--without-mingle", "--without-gossip"]
         with (self.folder / f"{command}.log").open("ab") as log:
