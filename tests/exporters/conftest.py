@@ -11,6 +11,7 @@ from tests.exporters import receivers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
@@ -43,11 +44,11 @@ def mini_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[receivers.M
 
 @pytest.fixture
 def receiver() -> Iterator[Callable[..., receivers.Faulty]]:
-    """Start a faulty receiver: `receiver(script)`."""
+    """Start a faulty receiver: `receiver(script)`, or on a unix socket `receiver(script, path=...)`."""
     started: list[receivers.Faulty] = []
 
-    def start(script: Callable[..., None], *, now: bool = True) -> receivers.Faulty:
-        faulty = receivers.Faulty(script)
+    def start(script: Callable[..., None], *, now: bool = True, path: Path | None = None) -> receivers.Faulty:
+        faulty = receivers.Faulty(script, path)
         if now:
             faulty.start()
             started.append(faulty)

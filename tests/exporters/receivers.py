@@ -290,11 +290,15 @@ def _scalar(value: Any, kind: str) -> Any:
 
 
 class Faulty:
-    """A receiver on a port of its own; `script(receiver, connection)` does with each connection what it likes."""
+    """A receiver on a port of its own; `script(receiver, connection)` does with each connection what it likes.
 
-    def __init__(self, script: Callable[[Faulty, socket.socket], None]) -> None:
+    Given a path, it is on a unix socket there, whose file is gone while it does not run.
+    """
+
+    def __init__(self, script: Callable[[Faulty, socket.socket], None], path: Path | None = None) -> None:
         self.port = servers.free_port()
-        self.url = f"http://{HOST}:{self.port}"
+        self.url = f"unix://{path}" if path else f"http://{HOST}:{self.port}"
+        self._path = path
         self.accepted: list[Span] = []
         self.requests: list[list[Span]] = []
         self._script = script
@@ -302,13 +306,18 @@ class Faulty:
         self._open: list[socket.socket] = []
 
     def start(self) -> None:
-        self._listener = socket.create_server((HOST, self.port))  # with SO_REUSEADDR: may come back at once
+        if self._path:
+            self._listener = socket.create_server(str(self._path), family=socket.AF_UNIX)
+        else:
+            self._listener = socket.create_server((HOST, self.port))  # with SO_REUSEADDR: may come back at once
         Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def stop(self) -> None:
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept()
         self._listener.close()
+        if self._path:
+            self._path.unlink(missing_ok=True)
         with self._lock:
             for connection in self._open:
                 with suppress(OSError):
@@ -397,6 +406,13 @@ def drips(receiver: Faulty, connection: socket.socket) -> None:
     for byte in reply(200):
         connection.sendall(bytes([byte]))
         time.sleep(1)
+
+
+def slow(receiver: Faulty, connection: socket.socket) -> None:
+    while (spans := receiver.take(connection)) is not None:
+        time.sleep(0.4)
+        receiver.accept(spans)
+        connection.sendall(reply(200))
 
 
 def speaks_gibberish(receiver: Faulty, connection: socket.socket) -> None:

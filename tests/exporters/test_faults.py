@@ -45,6 +45,11 @@ def run_both(program, directory, url, **more):
     return ended
 
 
+def log_of(program):
+    log = program / "log"
+    return log.read_text() if log.exists() else ""
+
+
 def assert_all_there(spans, lost=0):
     """Check that every span has arrived once, or was counted as lost."""
     assert set(Counter(span["span_id"] for span in spans).values()) <= {1}
@@ -66,6 +71,9 @@ SILENT, WARNED = (0, 0), (1, 1)
         pytest.param(receivers.answers(500), False, WARNED, id="500"),
         pytest.param(receivers.answers(404), False, WARNED, id="404"),
         pytest.param(receivers.answers(400), False, WARNED, id="400"),
+        pytest.param(receivers.answers(415), False, WARNED, id="415"),
+        pytest.param(receivers.answers(408, 200), True, WARNED, id="408 then 200"),
+        pytest.param(receivers.slow, True, SILENT, id="slow"),
         pytest.param(receivers.answers(429, 200), True, WARNED, id="429 then 200"),
         pytest.param(receivers.answers(503, 503, 200), True, WARNED, id="503 twice then 200"),
         pytest.param(receivers.takes_at_most(SPANS // 4), True, SILENT, id="413"),
@@ -85,15 +93,16 @@ def test_receivers(receiver, tmp_path, script, delivered, said):
     assert bool(warnings) == bool(said[0]), ended.log
 
 
-def test_a_receiver_that_dies_and_comes_back(receiver, tmp_path):
-    faulty = receiver(receivers.answers(200))
+@pytest.mark.parametrize("address", ["tcp", "unix"])
+def test_a_receiver_that_dies_and_comes_back(receiver, tmp_path, address):
+    faulty = receiver(receivers.answers(200), path=tmp_path / "socket" if address == "unix" else None)
     program = tmp_path / "traced"
 
     def meanwhile(process):
         servers.wait_for(lambda: len(faulty.accepted) == SPANS // 2, "the first spans")
         faulty.stop()
         (program / "go on").touch()
-        servers.wait_for(lambda: "WARNING" in (program / "log").read_text(), "the warning")
+        servers.wait_for(lambda: "WARNING" in log_of(program), "the warning")
         time.sleep(0.5)
         faulty.start()
         servers.wait_for(lambda: len(faulty.accepted) == SPANS, "the other spans")
@@ -110,8 +119,7 @@ def test_a_receiver_that_starts_late(receiver, tmp_path):
 
     def meanwhile(process):
         (tmp_path / "traced" / "go on").touch()
-        log = tmp_path / "traced" / "log"
-        servers.wait_for(lambda: log.exists() and "WARNING" in log.read_text(), "the warning")
+        servers.wait_for(lambda: "WARNING" in log_of(tmp_path / "traced"), "the warning")
         faulty.start()
         servers.wait_for(lambda: len(faulty.accepted) == SPANS, "all spans")
         (tmp_path / "traced" / "end").touch()
@@ -120,6 +128,24 @@ def test_a_receiver_that_starts_late(receiver, tmp_path):
     assert_all_there(faulty.accepted, ended.lost)
     assert ended.lost == 0
     assert [len(ended.logged("WARNING")), len(ended.logged("INFO"))] == [1, 1], ended.log
+
+
+def test_a_place_where_a_receiver_takes_over_later(receiver, tmp_path):
+    """Something else listens there at first, and answers 404: what it gets is lost, what comes after is not."""
+    faulty = receiver(receivers.answers(404, 200))
+    program = tmp_path / "traced"
+
+    def meanwhile(process):
+        servers.wait_for(lambda: "WARNING" in log_of(program), "the warning")
+        (program / "go on").touch()
+        servers.wait_for(lambda: faulty.accepted, "the other spans")
+        (program / "end").touch()
+
+    ended = run_both(LIVING, tmp_path, faulty.url, meanwhile=meanwhile)
+    assert_all_there(faulty.accepted, ended.lost)
+    assert 0 < ended.lost < SPANS
+    assert [len(ended.logged("WARNING")), len(ended.logged("INFO"))] == [1, 1], ended.log
+    assert f"{ended.lost} spans were lost" in ended.log
 
 
 @pytest.mark.parametrize("url", ["http://[::1", "http://localhost:99999", "ftp://agent", "agent:8126", "http://:8126"])
