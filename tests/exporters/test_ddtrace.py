@@ -111,7 +111,7 @@ def visit(
     urlopen(Request(f"{services[first]}{path}?{query}", headers=headers), timeout=20).read()
 
     def found() -> dict[str, dict[str, Any]]:
-        return {span["service"]: span for span in agent.spans() if span["name"] == "flask.request"}
+        return {span["service"]: span for span in agent.spans() if span["meta"].get("span.kind") == "server"}
 
     wait_for(lambda: {first, *others} <= found().keys(), "the spans", 20)
     assert agent.failed_checks() == ""
@@ -221,3 +221,24 @@ def test_what_may_be_done_with_what_came_in(test_agent, tmp_path, behavior):
             assert ours == theirs
             assert TRACE_ID not in {root(span).trace_id for span in found}
             test_agent.clear()
+
+
+@pytest.mark.parametrize("schema", ["v0", "v1"])
+def test_both_name_the_same(test_agent, tmp_path, schema):
+    variables = {"DD_TRACE_SPAN_ATTRIBUTE_SCHEMA": schema, "DD_TRACE_PEER_SERVICE_MAPPING": "127.0.0.1:home"}
+    with both(test_agent, tmp_path, **variables) as services:
+        for order in ((OURS, THEIRS), (THEIRS, OURS)):
+            visit(services, test_agent, order[0], "/kept", {}, order[1])
+    named = {OURS: set(), THEIRS: set()}
+    for span in test_agent.spans():
+        if span["name"] in {"flask.request", "requests.request", "http.server.request", "http.client.request"}:
+            meta = span["meta"]
+            peer = tuple(
+                meta.get(tag) for tag in ("peer.service", "_dd.peer.service.source", "_dd.peer.service.remapped_from")
+            )
+            # The client of each names the other; its service is its own, or its process's.
+            sender = meta.get("_dd.base_service", span["service"])
+            service = span["service"].replace(sender, "own")
+            named[sender].add((service, span["name"], span["resource"], span["type"], meta["span.kind"], peer))
+    assert named[OURS] == named[THEIRS]
+    assert len(named[OURS]) == 2

@@ -25,7 +25,7 @@ SERVICES = Path(__file__).parent / "services"
 # The checks that the receiver makes of every request, and that it remembers which failed.
 CHECKS = {
     "ENABLED_CHECKS": "trace_count_header,meta_tracer_version_header,trace_content_length,trace_stall,"
-    "meta_events_is_valid_json",
+    "meta_events_is_valid_json,trace_peer_service,trace_dd_service",
     "DD_POOL_TRACE_CHECK_FAILURES": "true",
 }
 _OURS = ("DD_", "OTEL_", "SPANBRIDGE_", "PORT", "HOST")
