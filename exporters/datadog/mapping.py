@@ -84,7 +84,6 @@ _read = attrgetter(
     "_links._dq",
     "_resource",
 )
-_read_attributes = attrgetter("_attributes._dict")
 
 
 def _fields(span: ReadableSpan) -> tuple[Any, ...]:
@@ -100,10 +99,10 @@ def _fields(span: ReadableSpan) -> tuple[Any, ...]:
 
 def attributes_of(span: ReadableSpan) -> Attributes:
     """Answer a span's attributes, as a plain dict if possible: the SDK's mappings are slow to look keys up."""
-    try:
-        return _read_attributes(span)  # type: ignore[no-any-return]
-    except AttributeError:
-        return span.attributes or {}
+    attributes = getattr(span, "_attributes", None)
+    if type(attributes) is not dict:  # our recorder's are
+        attributes = getattr(attributes, "_dict", None)
+    return span.attributes or {} if attributes is None else attributes
 
 
 class Plan(NamedTuple):
