@@ -274,9 +274,12 @@ def template_name(name: str, attributes: Attributes) -> str:
     return text(attributes, "jinja2.template_name", "mako.template_name", "template.name") or "<memory>"
 
 
+_VENDORS = {"postgresql": "postgres", "mariadb": "mysql", "microsoft.sql_server": "mssql", "oracle.db": "oracle"}
+
+
 def _vendor(attributes: Attributes) -> str:
     system = text(attributes, *_SYSTEM)
-    return {"postgresql": "postgres", "mariadb": "mysql", "microsoft.sql_server": "mssql"}.get(system, system or "sql")
+    return _VENDORS.get(system, system or "sql")
 
 
 def vendor(name: str, attributes: Attributes) -> str:
