@@ -201,7 +201,7 @@ def operation(
     def succeeded(span: Span, query: Query, result: Any) -> None:
         # What a connection's own `execute` returns is the cursor.
         rows = getattr(query.cursor, "rowcount", getattr(result, "rowcount", None))
-        if type(rows) is int and rows >= 0:
+        if type(rows) is int and 0 <= rows < _NO_COUNT:
             span.set_attribute("db.response.returned_rows", rows)
 
     def failed(span: Span, query: Query, error: BaseException) -> None:
@@ -232,16 +232,25 @@ def _enrich(outer: Span, query: Query) -> None:
             outer.set_attribute(key, value)
 
 
-# Where drivers keep the database's own code: SQLSTATE, or the vendor's number.
-_CODE_FIELDS = ("sqlstate", "pgcode", "sqlite_errorname", "errno")
+# mysqlclient's cursors that do not know theirs say 2 ** 64 - 1, others -1.
+_NO_COUNT = 1 << 63
+
+# Where drivers keep the database's own code: MySQL's number, which it prefers to its SQLSTATE, or SQLSTATE.
+# https://opentelemetry.io/docs/specs/semconv/database/mysql/
+_CODE_FIELDS = ("errno", "sqlstate", "pgcode", "sqlite_errorname")
 
 
 def status_code(error: BaseException) -> str:
     """Answer the database's own code of an error (`db.response.status_code`), or an empty string."""
+    if isinstance(error, OSError):  # the system's number
+        return ""
     for field in _CODE_FIELDS:
         code = getattr(error, field, None)
-        if isinstance(code, (str, int)) and code != "":
+        if isinstance(code, (str, int)) and code not in {"", -1}:
             return str(code)
+    match error.args:
+        case (int(number), str()):  # mysqlclient, PyMySQL
+            return str(number)
     return ""
 
 

@@ -118,7 +118,7 @@ class Driver:
         """Answer where a connection leads, as known when its first span starts; None if it is not to be traced."""
         try:
             return connection._spanbridge_target  # type: ignore[no-any-return]  # noqa: SLF001
-        except AttributeError:
+        except (AttributeError, ReferenceError):  # the second of a weak reference to one that is gone
             pass
         target = Target(self.system)
         try:
@@ -126,7 +126,7 @@ class Driver:
                 target = self.locate(connection)
                 connection._spanbridge_target = target  # noqa: SLF001
         except Exception as error:
-            if not isinstance(error, AttributeError):  # classes in C take no attribute
+            if not isinstance(error, (AttributeError, ReferenceError)):  # classes in C take no attribute
                 report(f"{self.module}: where a connection leads", error)
         return target
 

@@ -1,0 +1,99 @@
+"""mysql-connector, pure, C and `.aio`, in pools or not: one CLIENT span per statement, commit and rollback.
+
+A connection that fails to open makes a span. Not traced: fetching, `cmd_query` and its kin, `ping`, the X protocol.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from spanbridge.conventions import drivers
+from spanbridge.conventions.database import Target, shared_target
+from spanbridge.conventions.drivers import Driver, as_port, as_text
+from spanbridge.core.patching import Library, Patch
+from spanbridge.instrumentors.dbapi import DriverInstrumentor
+from spanbridge.version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from spanbridge.core.tracing import Setup, Wrapped
+
+
+def _connection_of(cursor: Any) -> Any:
+    connection = getattr(cursor, "_connection", None)
+    return getattr(cursor, "_cnx", None) if connection is None else connection  # by version
+
+
+def _arguments(connection: Any, /, **kwargs: Any) -> Target:
+    """Ask a connection for its settings, which those of a `connect(**kwargs)` are about to replace.
+
+    The public `database` asks the server.
+    """
+    names = {"database": "_database", "user": "_user", "host": "_host", "port": "_port"}
+    kwargs.setdefault("database", kwargs.get("db"))
+    known = {key: kwargs.get(key) or getattr(connection, name, None) for key, name in names.items()}
+    namespace, user, host = (as_text(known[key]) or None for key in ("database", "user", "host"))
+    return shared_target("mysql", namespace, user, host, as_port(known["port"]))
+
+
+class _Connector(Driver):
+    def locate(self, connection: Any) -> Target:
+        return _arguments(connection)
+
+
+_DRIVER = _Connector(
+    "mysql.connector",
+    "mysql",
+    {"database": "database", "port": "server_port", "host": "server_host", "user": "user"},
+    _arguments,
+    connection_of=_connection_of,
+)
+
+
+def _connecting(original: Wrapped, setup: Setup) -> Wrapped:
+    return drivers.answered(original, partial(MySQLInstrumentor.stand_in, setup=setup))
+
+
+_CURSORS = {
+    "cursor": ("MySQLCursor", "MySQLCursorPrepared"),
+    "cursor_cext": ("CMySQLCursor", "CMySQLCursorPrepared"),
+    "aio.cursor": ("MySQLCursor", "MySQLCursorPrepared"),
+}
+_CONNECTIONS = {
+    "connection": "MySQLConnection",
+    "connection_cext": "CMySQLConnection",
+    "aio.connection": "MySQLConnection",
+}
+
+
+class MySQLInstrumentor(DriverInstrumentor):
+    """Traces all connections and cursors, those made before included."""
+
+    library = Library(
+        "mysql",
+        ("mysql-connector-python >= 2.1", "mysql-connector >= 2.1", "mysql-connector-python-rf >= 2.1"),
+        tested="26.10.0",
+    )
+    driver = _DRIVER
+    patches = (
+        Patch("mysql.connector", "connect", _connecting),
+        Patch("mysql.connector.abstracts", "MySQLConnectionAbstract.connect", _DRIVER.connect),
+        Patch("mysql.connector.aio.connection", "MySQLConnection.connect", _DRIVER.connect),
+        *(
+            Patch(f"mysql.connector.{module}", f"{name}.{method}", _DRIVER.end(method.upper()))
+            for module, name in _CONNECTIONS.items()
+            for method in ("commit", "rollback")
+        ),
+        *(
+            Patch(f"mysql.connector.{module}", f"{name}.{method}", advice)
+            for module, names in _CURSORS.items()
+            for name in names
+            for method, advice in (
+                ("execute", _DRIVER.execute),
+                ("executemany", _DRIVER.executemany),
+                ("callproc", _DRIVER.callproc),
+                *((method, _DRIVER.fetch(method)) for method in drivers.FETCHES),
+            )
+        ),
+    )
+    options = drivers.OPTIONS
