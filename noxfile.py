@@ -248,6 +248,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(python=FOUND[MAIN])
+def endings(session: nox.Session) -> None:
+    """Measure how programs end and receivers fail under ddtrace, OTLP and spanbridge: spans received, seconds."""
+    session.install("msgspec")
+    session.run("python", "-m", "tests.benchmarks.endings", *session.posargs)
+
+
+@nox.session(python=FOUND[MAIN])
 def contrib(session: nox.Session) -> None:
     """Run contrib's own tests against our classes."""
     session.run("python", "-m", "tests.contrib", *session.posargs)
