@@ -98,7 +98,7 @@ def redis_command(args: Sequence[Any], *, keys: bool = True) -> str:
     rest = args[1 : _ARGUMENTS + 1]
     shape = _COMMANDS.get(word) if type(word) is str else None
     if shape is None:
-        first, *more = _text(word).split() or ["?"]
+        first, *more = key_text(word).split() or ["?"]
         word = first.upper() if _WORD.fullmatch(first) else "?"
         rest = (*more, *rest)
         shape = _COMMANDS.get(word, "")
@@ -132,7 +132,7 @@ def memcached_command(method: str, items: object = (), *, keys: bool = True) -> 
         keys: whether keys are kept; else they are masked.
     """
     several: Iterable[Any] = (items,) if isinstance(items, _KEYS) or not isinstance(items, Collection) else items
-    return _cut(" ".join([method, *[_text(key) if keys else "?" for key in islice(several, _ARGUMENTS)]]))
+    return _cut(" ".join([method, *[key_text(key) if keys else "?" for key in islice(several, _ARGUMENTS)]]))
 
 
 def _roles(shape: str, args: Sequence[Any]) -> str:
@@ -159,7 +159,7 @@ def _spread(shape: str, length: int) -> str:
 
 
 def _shown(arg: Any, role: str) -> str:
-    text = _text(arg)
+    text = key_text(arg)
     if role == "o":
         option = text.upper()
         return option if option in _OPTIONS else "?"
@@ -172,7 +172,7 @@ _BYTES = (bytes, bytearray, memoryview)
 _KEYS = (str, int, float, *_BYTES)
 
 
-def _text(value: Any) -> str:
+def key_text(value: Any) -> str:
     """Answer a key or word as text; `?` for what no client takes as one."""
     if type(value) is str and len(value) <= KEY_LIMIT and value.isprintable():
         return value
