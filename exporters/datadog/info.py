@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from spanbridge.core.guard import logger
@@ -47,6 +46,8 @@ class AgentInfo:
 
 def read_info(body: bytes) -> AgentInfo:
     """Read the answer of /info; what cannot be read counts as not said."""
+    from hashlib import sha256  # whose import takes longer than start-up may
+
     try:
         said = json.loads(body)
     except (ValueError, RecursionError) as error:

@@ -10,11 +10,11 @@ import json
 import math
 import re
 from dataclasses import dataclass, field
-from threading import RLock
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from spanbridge.core.guard import first_time, logger
+from spanbridge.exporters.datadog.trace import traces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -46,13 +46,12 @@ class Limiter:
         self._most = most
         self._tokens = self._size = max(most, 1) if most > 0 else most
         self._filled_at = self._window_began = monotonic()
-        self._lock = RLock()  # a span may end in a signal handler that interrupts us here
         self._seen = self._allowed = 0
         self._previous_rate: float | None = None
 
     def allows(self) -> bool:
         """Take a token, if there is one."""
-        with self._lock:
+        with traces.lock:
             now = monotonic()
             self._tokens = min(self._size, self._tokens + (now - self._filled_at) * self._most)
             self._filled_at = now

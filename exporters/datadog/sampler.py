@@ -7,7 +7,6 @@ looks at names or tags it is made late: before the first outgoing request, or wh
 from __future__ import annotations
 
 import math
-from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry.sdk.resources import Resource
@@ -86,7 +85,6 @@ class DatadogSampler(Sampler):
         self._rules = trace_rules(settings.sampling_rules, settings.sample_rate)
         self._limiter = Limiter(settings.rate_limit)
         self._mapper = SpanMapper(settings)
-        self._lock = RLock()
 
     def should_sample(
         self,
@@ -130,7 +128,7 @@ class DatadogSampler(Sampler):
             root: its local root, which may still be open.
             mapped: the same span, if it has been mapped already.
         """
-        with self._lock:
+        with traces.lock:
             if state.priority is not None:
                 return
             choice = self._choose(root, mapped)

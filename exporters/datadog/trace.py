@@ -156,7 +156,11 @@ def state_at_start(trace_id: int, parent: SpanContext, context: Context | None) 
 
 
 class TraceRegistry:
-    """Records by trace id: those with open spans, and a bounded number of others, the latest."""
+    """Records by trace id: those with open spans, and a bounded number of others, the latest.
+
+    Attributes:
+        lock: guards what decides about traces, too; a forked child has a new one.
+    """
 
     def __init__(self, recent: int = RECENT) -> None:
         self._most_recent = recent
@@ -164,7 +168,7 @@ class TraceRegistry:
 
     def forget(self) -> None:
         """Drop every record."""
-        self._lock = RLock()  # a span may end inside a garbage collection or signal handler that interrupts us here
+        self.lock = RLock()  # a span may end inside a garbage collection or signal handler that interrupts us here
         self._open: dict[int, TraceState] = {}
         self._recent: dict[int, TraceState] = {}
 
@@ -181,7 +185,7 @@ class TraceRegistry:
 
     def remember(self, trace_id: int, state: TraceState) -> None:
         """Keep the record of a trace that has no open span (yet) until newer ones push it out."""
-        with self._lock:
+        with self.lock:
             if trace_id not in self._open:
                 self._recent.pop(trace_id, None)
                 self._recent[trace_id] = state
@@ -190,13 +194,13 @@ class TraceRegistry:
 
     def hold(self, trace_id: int, offered: TraceState) -> TraceState:
         """Open the record of a trace; `offered` becomes the record unless spans of the trace are open already."""
-        with self._lock:
+        with self.lock:
             self._recent.pop(trace_id, None)
             return self._open.setdefault(trace_id, offered)
 
     def release(self, trace_id: int) -> None:
         """Close the record of a trace whose spans have all ended; it is remembered for a while."""
-        with self._lock:
+        with self.lock:
             if (state := self._open.pop(trace_id, None)) is not None:
                 self.remember(trace_id, state)
 

@@ -633,6 +633,34 @@ def _in_child(function: Callable[[], object]) -> None:
 
 @fork
 @no_warning
+def test_a_child_decides_whatever_its_parents_threads_were_doing(setup: Any) -> None:
+    here = setup(sampler=DatadogSampler(Settings(sample_rate=1.0)))
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with traces.lock:
+            held.set()
+            done.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+
+    def child() -> bool:
+        signal.alarm(20)
+        with here.tracer.start_as_current_span("root"):
+            composite_propagator(Settings()).inject({})
+        return here.flush()
+
+    try:
+        _in_child(child)
+    finally:
+        done.set()
+        thread.join()
+
+
+@fork
+@no_warning
 @pytest.mark.parametrize("hooks", [True, False], ids=["with hooks", "without hooks, as uWSGI forks"])
 def test_a_forked_child_sends_its_own_spans_only(setup: Any, monkeypatch: pytest.MonkeyPatch, hooks: bool) -> None:
     here = setup()
