@@ -69,26 +69,35 @@ _PEER_TAGS = ("db.name", "mongodb.db", "rpc.service", "out.host")
 _ERROR = StatusCode.ERROR
 
 
-# The SDK's own fields, read at once: its properties cost ten times as much, for they copy lists under a lock.
+# The spans' own fields, read at once: their properties cost ten times as much, for they copy lists under a lock.
 _read = attrgetter(
     "_name",
     "_kind",
     "_instrumentation_scope",
-    "_status._status_code",
+    "_status",
     "_start_time",
     "_end_time",
     "_context",
     "_parent",
-    "_attributes._dict",
-    "_events._dq",
-    "_links._dq",
+    "_attributes",
+    "_events",
+    "_links",
     "_resource",
 )
+_within, _queue = attrgetter("_dict"), attrgetter("_dq")
+_read_identity = attrgetter("_name", "_kind", "_instrumentation_scope", "_resource")
 
 
 def _fields(span: ReadableSpan) -> tuple[Any, ...]:
     try:
-        return _read(span)
+        name, kind, scope, status, start, end, context, parent, attributes, events, links, resource = _read(span)
+        return (
+            *(name, kind, scope, status.status_code, start, end, context, parent),
+            attributes if type(attributes) is dict else _within(attributes),  # a dict is our recorder's
+            events if type(events) is tuple else _queue(events),
+            links if type(links) is tuple else _queue(links),
+            resource,
+        )
     except AttributeError:  # made by hand, or by an SDK with other names
         return (
             *(span.name, span.kind, span.instrumentation_scope, span.status.status_code, span.start_time),
@@ -100,7 +109,7 @@ def _fields(span: ReadableSpan) -> tuple[Any, ...]:
 def attributes_of(span: ReadableSpan) -> Attributes:
     """Answer a span's attributes, as a plain dict if possible: the SDK's mappings are slow to look keys up."""
     attributes = getattr(span, "_attributes", None)
-    if type(attributes) is not dict:  # our recorder's are
+    if type(attributes) is not dict:
         attributes = getattr(attributes, "_dict", None)
     return span.attributes or {} if attributes is None else attributes
 
@@ -182,8 +191,16 @@ class SpanMapper:
 
     def service_of(self, span: ReadableSpan) -> str:
         """Answer the service that `map` gives to `span` as it is now."""
-        name, kind, scope, *_, attributes, _, _, resource = _fields(span)
-        return self._service(self._plan_for(resource, scope, kind), name, attributes)
+        return self.service_and_env_of(span)[0]
+
+    def service_and_env_of(self, span: ReadableSpan) -> tuple[str, str]:
+        """Answer the service and the environment that `map` gives to `span` as it is now."""
+        try:
+            name, kind, scope, resource = _read_identity(span)
+        except AttributeError:
+            name, kind, scope, resource = span.name, span.kind, span.instrumentation_scope, span.resource
+        plan = self._plan_for(resource, scope, kind)
+        return self._service(plan, name, attributes_of(span)), plan.shared.meta.get("env", "")
 
     def map(self, span: ReadableSpan, *, top_level: bool, local_root: bool) -> dict[str, Any]:
         """Map one finished span.

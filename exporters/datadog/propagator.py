@@ -89,8 +89,11 @@ def _state(span: Any, span_context: SpanContext, context: Context | None) -> Tra
     trace_id = span_context.trace_id
     if (state := traces.get(trace_id)) is not None:
         if not isinstance(span, NonRecordingSpan):
-            state.decide_by_attributes(attributes_of(span))
-            state.settle(span)
+            try:
+                state.decide_by_attributes(attributes_of(span))
+                state.settle(span)
+            except Exception as error:
+                report("deciding about a trace", error)
         return state
     if (remote := remote_in(context, trace_id)) is not None:
         return remote.state

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import SpanContext, SpanKind, get_current_span
 
 from spanbridge.core.guard import report
-from spanbridge.exporters.datadog.mapping import SpanMapper
+from spanbridge.exporters.datadog.mapping import SpanMapper, inferred_service
 from spanbridge.exporters.datadog.rules import Limiter, keeps, trace_rules
 from spanbridge.exporters.datadog.settings import Settings
 from spanbridge.exporters.datadog.trace import (
@@ -55,10 +55,9 @@ class AgentRates(dict[str, float]):
             for key in self.keys() - rates.keys():
                 self.pop(key, None)
 
-    def of(self, span: Mapping[str, Any]) -> float | None:
-        """Answer the rate for a mapped local root: its own, or the one for services that have none."""
-        key = f"service:{span['service']},env:{span['meta'].get('env', '')}"
-        return self.get(key, self.get(_ANY_SERVICE))
+    def of(self, service: str, env: str) -> float | None:
+        """Answer the rate for local roots of a service: its own, or the one for services that have none."""
+        return self.get(f"service:{service},env:{env}", self.get(_ANY_SERVICE))
 
 
 agent_rates = AgentRates()
@@ -85,6 +84,7 @@ class DatadogSampler(Sampler):
         self._rules = trace_rules(settings.sampling_rules, settings.sample_rate)
         self._limiter = Limiter(settings.rate_limit)
         self._mapper = SpanMapper(settings)
+        self._own = settings.service or inferred_service(), settings.env
 
     def should_sample(
         self,
@@ -151,10 +151,11 @@ class DatadogSampler(Sampler):
                 mapped = mapped or self._map(root)
             if rule.is_general or (mapped and rule.fits(mapped)):
                 return _Choice(keeps(trace_id, rule.rate), rule.decision_maker, rule.rate, rule)
-        mapped = mapped or self._map(root)
-        if not mapped or (rate := agent_rates.of(mapped)) is None:
+        if not agent_rates:
             return _Choice(keep=True)
-        return _Choice(keeps(trace_id, rate), _AGENT, rate)
+        named = (mapped["service"], mapped["meta"].get("env", "")) if mapped else self._mapper.service_and_env_of(root)
+        rate = agent_rates.of(*named)
+        return _Choice(keep=True) if rate is None else _Choice(keeps(trace_id, rate), _AGENT, rate)
 
     def _map(self, span: ReadableSpan) -> Mapping[str, Any] | None:
         for _ in range(3):
@@ -168,6 +169,9 @@ class DatadogSampler(Sampler):
         return None
 
     def _foresee(self, trace_id: int, name: str, kind: SpanKind | None, attributes: Attributes) -> bool:
+        if not self._rules:  # which is nearly always so, and then the service is nearly always this one
+            rate = agent_rates.of(*self._own)
+            return rate is None or keeps(trace_id & LOW_64, rate)
         context = SpanContext(trace_id, 1, is_remote=False)
         span = ReadableSpan(name, context, resource=_NOTHING, attributes=attributes, kind=kind or SpanKind.INTERNAL)
         return self._choose(span).keep

@@ -658,5 +658,5 @@ def test_the_sdks_own_fields_are_its_properties() -> None:
         *(span.name, span.kind, span.instrumentation_scope, span.status.status_code, span.start_time, span.end_time),
         *(span.context, span.parent, dict(span.attributes or {}), span.events, span.links, span.resource),
     )
-    *first, attributes, events, links, resource = mapping._read(span)
+    *first, attributes, events, links, resource = mapping._fields(span)
     assert (*first, dict(attributes), tuple(events), tuple(links), resource) == properties
