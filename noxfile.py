@@ -176,6 +176,8 @@ def tests(session: nox.Session, run: Run) -> None:
     session.install(*options, _wheel(session), *RUNNER, *receivers, *web_servers, *requirements, env=variables)
     if details.get("shims"):
         _put_shims_in(session)
+    if prepare := details.get("prepare"):
+        session.run("python", "-m", prepare)
     missing = [version for version in PYTHONS if version not in FOUND]
     if missing and paths == ("tests",):
         session.log("not on this machine, so not tested: Python %s", ", ".join(missing))

@@ -33,9 +33,25 @@ def routes(template: str) -> tuple[str, ...]:
     return tuple(f"GET /{kind}/{template}" for kind in ("ok", "fails", "stream"))
 
 
+DJANGO = tuple(name.replace("GET /", "GET ") for name in routes("<int:number>"))
 CASES = (
     Case("asgi", "uvicorn", ("uvicorn",), ("GET",)),
     Case("starlette", "uvicorn", ("starlette", "uvicorn"), routes("{number:int}")),
+    Case("bottle", "gunicorn", ("bottle", "gunicorn"), routes("<number:int>")),
+    Case("bottle", "waitress", ("bottle", "waitress"), routes("<number:int>")),
+    Case("bottle", "wsgiref", ("bottle",), routes("<number:int>")),
+    Case("django", "gunicorn", ("django", "gunicorn"), DJANGO),
+    Case("django", "waitress", ("django", "waitress"), DJANGO),
+    Case("django", "wsgiref", ("django",), DJANGO),
+    Case("django", "uvicorn", ("django", "uvicorn"), DJANGO),
+    Case("flask", "gunicorn", ("flask", "gunicorn"), routes("<int:number>")),
+    Case("flask", "waitress", ("flask", "waitress"), routes("<int:number>")),
+    Case("flask", "wsgiref", ("flask",), routes("<int:number>")),
+    Case("molten", "gunicorn", ("molten", "gunicorn"), routes("{number}")),
+    Case("molten", "waitress", ("molten", "waitress"), routes("{number}")),
+    Case("pyramid", "gunicorn", ("pyramid", "gunicorn"), routes("{number}")),
+    Case("pyramid", "waitress", ("pyramid", "waitress"), routes("{number}")),
+    Case("pyramid", "wsgiref", ("pyramid",), routes("{number}")),
 )
 
 

@@ -97,7 +97,27 @@ def gunicorn(app: Any) -> None:
     Application().run()
 
 
-SERVERS = {"uvicorn": uvicorn, "waitress": waitress, "gunicorn": gunicorn}
+def wsgiref(app: Any) -> None:
+    """The server that frameworks bring for development, a thread per request."""
+    from socketserver import ThreadingMixIn
+    from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+    class Server(ThreadingMixIn, WSGIServer):
+        request_queue_size = 512
+        daemon_threads = True
+
+    class Handler(WSGIRequestHandler):
+        def log_request(self, *args: Any) -> None:
+            pass
+
+    make_server(HOST, PORT, app, Server, Handler).serve_forever()
+
+
+SERVERS = {"wsgiref": wsgiref, "uvicorn": uvicorn, "waitress": waitress, "gunicorn": gunicorn}
+
+
+# Whether the server speaks ASGI, for frameworks that speak both.
+ASYNC = sys.argv[1:2] == ["uvicorn"]
 
 
 def serve(app: Any) -> None:
