@@ -90,8 +90,8 @@ class DatadogSpanProcessor(SpanProcessor):
         try:
             parent = span.parent
             state = None
-            if parent is not None and not parent.is_remote:
-                state = traces.get_open(parent.trace_id)
+            if parent is not None and not parent[2]:  # a tuple, whose properties are slower: not remote
+                state = traces.get_open(parent[0])
             if state is None:
                 state = self._begin_root(span, parent_context)
             queue.append((span, state))

@@ -101,10 +101,25 @@ class DatadogSampler(Sampler):
         The answer for a new trace is what can be said before the span has its tags; its priority may differ.
         """
         parent = get_current_span(parent_context).get_span_context()
-        state = traces.get_open(trace_id) or state_at_start(trace_id, parent, parent_context)
-        if attributes:
+        decision = self.quick_decision(parent_context, trace_id, name, kind, attributes, parent)
+        return SamplingResult(decision, attributes, parent.trace_state if parent.is_valid else None)
+
+    def quick_decision(
+        self,
+        context: Context | None,
+        trace_id: int,
+        name: str,
+        kind: SpanKind | None,
+        attributes: Attributes,
+        parent: SpanContext,
+    ) -> Decision:
+        """Answer the same for a tracer that knows the parent, and that keeps attributes and trace state by itself."""
+        state = traces.get_open(trace_id)
+        if state is None:
+            state = state_at_start(trace_id, parent, context)
+            traces.remember(trace_id, state)
+        if attributes and ("manual.keep" in attributes or "manual.drop" in attributes):
             state.decide_by_attributes(attributes)
-        traces.remember(trace_id, state)
         if state.priority is None and not self._rules and not agent_rates:
             state.decide(AUTO_KEEP, DEFAULT)
         begun, state.sampler = state.sampler is not None, self
@@ -114,11 +129,7 @@ class DatadogSampler(Sampler):
             keep = parent.trace_flags.sampled
         else:
             keep = self._foresee(trace_id, name, kind, attributes)
-        return SamplingResult(
-            Decision.RECORD_AND_SAMPLE if keep else Decision.RECORD_ONLY,
-            attributes,
-            parent.trace_state if parent.is_valid else None,
-        )
+        return Decision.RECORD_AND_SAMPLE if keep else Decision.RECORD_ONLY
 
     def settle(self, state: TraceState, root: ReadableSpan, mapped: Mapping[str, Any] | None = None) -> None:
         """Decide about a trace, once.

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _new = object.__new__
 _new_context = tuple.__new__
-_SAMPLE = Decision.RECORD_AND_SAMPLE
+_SAMPLE, _RECORD = Decision.RECORD_AND_SAMPLE, Decision.RECORD_ONLY
 _INTERNAL = SpanKind.INTERNAL
 _SAMPLED = TraceFlags.SAMPLED
 # OpenTelemetry before 1.43 does not say whether a trace id is random.
@@ -82,6 +82,7 @@ class Tracer(sdk.Tracer):
     takes_over = True  # `start_span` has that argument
     room: float
     _known: Any = None
+    _quick: Callable[..., Decision] | None = None
     _decisions = Decisions()
     _count: Callable[..., Callable[[], None]] | None
 
@@ -100,6 +101,7 @@ class Tracer(sdk.Tracer):
 
     def _learn(self, sampler: Any) -> Decisions:
         self._decisions, self._known = known_decisions(sampler), sampler
+        self._quick = getattr(sampler, "quick_decision", None)
         return self._decisions
 
     def start_span(  # noqa: C901 - one function, for a call within it costs as much as a tenth of it
@@ -131,12 +133,13 @@ class Tracer(sdk.Tracer):
         parent: Any = above._context if type(above) is Span else _context_of(above)
         if _HAS_TRACER_CONFIG and not self._tracer_config.is_enabled:
             return NonRecordingSpan(parent)
+        parent_or_none = parent if parent[5] else None
 
         ids, sampler = self.id_generator, self.sampler
         usual_ids = type(ids) is RandomIdGenerator
         decision: Any
         decisions = self._decisions if sampler is self._known else self._learn(sampler)
-        if parent[5]:
+        if parent_or_none:
             trace_id, _, remote, flags, trace_state, _ = parent
             random_id = flags & _RANDOM
             if flags & _SAMPLED:
@@ -144,25 +147,27 @@ class Tracer(sdk.Tracer):
             else:
                 decision = decisions.remote_dropped if remote else decisions.local_dropped
         else:
-            parent, trace_state, decision = None, DEFAULT_TRACE_STATE, decisions.root
+            trace_state, decision = DEFAULT_TRACE_STATE, decisions.root
             trace_id = (usual_ids and random.getrandbits(128)) or ids.generate_trace_id()
             random_id = _RANDOM if usual_ids or (_RANDOM and ids.is_trace_id_random()) else 0
-        if decision is None:
+        if decision is None and self._quick is not None:
+            decision = self._quick(context, trace_id, name, kind, attributes, parent)
+        elif decision is None:
             result = sampler.should_sample(context, trace_id, name, kind, attributes, links or ())
             decision, trace_state = result.decision, result.trace_state
             if trace_state is None:
                 trace_state = DEFAULT_TRACE_STATE
             attributes, take_over = dict(result.attributes or {}), False
 
-        sampled = decision is _SAMPLE or decision.is_sampled()
+        sampled = decision is _SAMPLE or (decision is not _RECORD and decision.is_sampled())
         span_id = (usual_ids and random.getrandbits(64)) or ids.generate_span_id()
         if usual_ids:
             fields = (trace_id, span_id, False, _FLAGS[sampled | random_id], trace_state, True)
             own = _new_context(SpanContext, fields)
         else:
             own = SpanContext(trace_id, span_id, False, _FLAGS[sampled | random_id], trace_state)
-        count_end = None if self._count is None else self._count(parent, decision)
-        if not sampled and not decision.is_recording():
+        count_end = None if self._count is None else self._count(parent_or_none, decision)
+        if not (sampled or decision is _RECORD or decision.is_recording()):
             return NonRecordingSpan(own)
 
         span = _new(Span)
@@ -171,7 +176,7 @@ class Tracer(sdk.Tracer):
         span._name = name
         span._kind = kind
         span._context = own
-        span._parent = parent
+        span._parent = parent_or_none
         span._resource = self.resource
         span._instrumentation_scope = self._instrumentation_scope
         span._end_time = None
