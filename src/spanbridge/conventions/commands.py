@@ -102,6 +102,8 @@ def redis_command(args: Sequence[Any], *, keys: bool = True) -> str:
         word = first.upper() if _WORD.fullmatch(first) else "?"
         rest = (*more, *rest)
         shape = _COMMANDS.get(word, "")
+    if shape == "k" and keys and rest:  # most commands, without the table's generality
+        return _cut(f"{word} {_text(rest[0])}{' ?' * (len(rest) - 1)}")
     roles = _roles(shape, rest)
     if not keys:
         roles = roles.replace("k", "?")
