@@ -35,7 +35,8 @@ _VARIANTS = {
     "contrib": "contrib",
     "contrib_idle": "contrib",
     "ddtrace": "ddtrace",
-    "spanbridge": "spanbridge",
+    "spanbridge_on_sdk": "spanbridge",
+    "spanbridge_on_recorder": "spanbridge",
     "spanbridge_datadog": "spanbridge",
     "spanbridge_idle": "spanbridge",
 }
@@ -178,8 +179,10 @@ def _print_others(figures: Figures, started: dict[str, float], imported: list[st
     print()
     for named in figures.values():
         for name, figure in named.items():
-            if name.startswith("encoding") or name == "nine attributes":
+            if name.startswith(("encoding", "nine attributes")):
                 print(f"{name:38}{figure:8.1f} us per span")
+            elif name.startswith("live span"):
+                print(f"{name:38}{figure:8.0f} bytes")
     print()
     for name, milliseconds in started.items():
         print(f"{'start-up, ' + name:38}{milliseconds:8.0f} ms")
@@ -189,23 +192,27 @@ def _print_others(figures: Figures, started: dict[str, float], imported: list[st
 
 
 def _budgets(figures: Figures, started: dict[str, float], imported: list[str]) -> Iterator[Budget]:
-    ours = figures["spanbridge"]
+    ours = figures["spanbridge_on_recorder"]
     for operation in _OPERATIONS:
-        added = _added(figures, "spanbridge", operation)
+        added = _added(figures, "spanbridge_on_sdk", operation)
         hand = _added(figures, "by_hand", operation)
         peer = min(_added(figures, "contrib", operation), _added(figures, "ddtrace", operation))
         parts = 3 if operation == "flask" else 2
         yield Budget(f"{operation}: added, 1.3 x the same tracing by hand", added, 1.3 * hand)
         yield Budget(f"{operation}: added, 1/{parts} of the cheaper peer", added, peer / parts)
+        added = _added(figures, "spanbridge_on_recorder", operation)
+        yield Budget(f"{operation}: added on our recorder, 1/4 of the cheaper peer", added, peer / 4)
     for operation in _OPERATIONS:
         yield Budget(f"{operation}: added without a provider", _added(figures, "spanbridge_idle", operation), 2.0)
         yield Budget(
             f"{operation}: added when suppressed", ours[f"suppressed {operation}"] - figures["plain"][operation], 2.0
         )
-    encoding = ours["encoding spanbridge's spans as datadog"]
-    yield Budget(
-        "mapping + encoding a span, 1/8 of OTLP/protobuf", encoding, ours["encoding spanbridge's spans as otlp"] / 8
-    )
+    span = ours["nine attributes, spanbridge"]
+    yield Budget("a span with nine attributes made current, 1/4 of the SDK's", span, ours["nine attributes, sdk"] / 4)
+    live = ours["live span, spanbridge"]
+    yield Budget("memory of a live span, half of the SDK's", live, ours["live span, sdk"] / 2, "bytes")
+    encoding = ours["encoding as datadog, spanbridge"]
+    yield Budget("mapping + encoding a span, 1/8 of OTLP/protobuf", encoding, ours["encoding as otlp, sdk"] / 8)
     yield Budget(
         "mapping + encoding, ddtrace for the same operations",
         encoding,

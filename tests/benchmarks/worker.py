@@ -135,15 +135,22 @@ class _Drop:
 _dropped = _Drop()
 
 
-def _otel_provider(processor: Any) -> Callable[[], Any]:
+def _otel_provider(processor: Any, recorder: str = "sdk", **options: Any) -> Callable[[], Any]:
     from opentelemetry import trace
-    from opentelemetry.sdk.trace import TracerProvider
 
-    provider = TracerProvider()
+    provider = _provider_class(recorder)(**options)
     provider.add_span_processor(processor)
     trace.set_tracer_provider(provider)
     tracer = trace.get_tracer("bench")
     return lambda: tracer.start_as_current_span("parent")
+
+
+def _provider_class(recorder: str) -> Any:
+    if recorder == "sdk":
+        from opentelemetry.sdk.trace import TracerProvider
+    else:
+        from spanbridge.recorder import TracerProvider
+    return TracerProvider
 
 
 def _batch() -> Any:
@@ -199,16 +206,23 @@ def by_hand() -> Callable[[], Any]:
     return parent
 
 
-def spanbridge() -> Callable[[], Any]:
+def spanbridge_on_sdk() -> Callable[[], Any]:
     parent = _otel_provider(_batch())
     _instrument("spanbridge.instrumentors")
     return parent
 
 
-def spanbridge_datadog() -> Callable[[], Any]:
-    from spanbridge.exporters.datadog import DatadogSpanProcessor
+def spanbridge_on_recorder() -> Callable[[], Any]:
+    parent = _otel_provider(_batch(), "spanbridge")
+    _instrument("spanbridge.instrumentors")
+    return parent
 
-    parent = _otel_provider(DatadogSpanProcessor())
+
+def spanbridge_datadog() -> Callable[[], Any]:
+    """As the launcher sets it up."""
+    from spanbridge.exporters.datadog import DatadogSpanProcessor, datadog_sampler
+
+    parent = _otel_provider(DatadogSpanProcessor(), "spanbridge", sampler=datadog_sampler())
     _instrument("spanbridge.instrumentors")
     return parent
 
@@ -220,7 +234,10 @@ def spanbridge_idle() -> Callable[[], Any]:
 
 VARIANTS = {
     function.__name__: function
-    for function in (plain, by_hand, contrib, contrib_idle, ddtrace, spanbridge, spanbridge_datadog, spanbridge_idle)
+    for function in (
+        *(plain, by_hand, contrib, contrib_idle, ddtrace),
+        *(spanbridge_on_sdk, spanbridge_on_recorder, spanbridge_datadog, spanbridge_idle),
+    )
 }
 
 
@@ -271,16 +288,30 @@ _NINE: dict[str, Any] = {
 }
 
 
-def _nine_attributes() -> Callable[[], object]:
-    from opentelemetry import trace
+def _nine_attributes(recorder: str) -> Callable[[], object]:
+    """Return a span made current, with nine attributes, of a provider that nobody listens to."""
+    from opentelemetry.trace import SpanKind
 
-    tracer = trace.get_tracer("alone")
+    tracer = _provider_class(recorder)(shutdown_on_exit=False).get_tracer("alone")
 
     def operation() -> None:
-        with tracer.start_as_current_span("GET", kind=trace.SpanKind.CLIENT, attributes=_NINE):
+        with tracer.start_as_current_span("GET", kind=SpanKind.CLIENT, attributes=_NINE):
             pass
 
     return operation
+
+
+def _live_span(recorder: str) -> float:
+    """Return what an open span with nine attributes takes, in bytes."""
+    import tracemalloc
+
+    tracer = _provider_class(recorder)(shutdown_on_exit=False).get_tracer("alone")
+    tracer.start_span("GET", attributes=_NINE).end()
+    tracemalloc.start()
+    spans = [tracer.start_span("GET", attributes=_NINE) for _ in range(1000)]
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return taken / len(spans)
 
 
 def _otlp() -> Callable[[list[Any]], bytes]:
@@ -316,12 +347,10 @@ def _microseconds_per_span(encode: Callable[[Any], object], spans: Any) -> float
     return min(passes) / len(spans) / 1000
 
 
-def _otel_spans() -> list[Any]:
-    """Return finished SDK spans as the four instrumentors make them: a request with three calls, again and again."""
-    from opentelemetry.sdk.trace import TracerProvider
-
+def _otel_spans(recorder: str) -> list[Any]:
+    """Return finished spans as the four instrumentors make them: a request with three calls, again and again."""
     seen = [_dropped.last[library] for library in OPERATIONS]
-    provider = TracerProvider()
+    provider = _provider_class(recorder)(shutdown_on_exit=False)
     spans: list[Any] = []
     while len(spans) < SPANS_TO_ENCODE:
         server, *calls = seen
@@ -379,7 +408,7 @@ def main() -> None:
     for name, operation in run.items():
         around = contextlib.nullcontext if name == "flask" else parent
         figures[name], figures[f"{name}, mean"] = measure(operation, around)
-    if variant in {"contrib", "spanbridge"}:
+    if variant in {"contrib", "spanbridge_on_sdk", "spanbridge_on_recorder"}:
         from opentelemetry import trace
         from opentelemetry.instrumentation.utils import suppress_instrumentation
 
@@ -390,11 +419,13 @@ def main() -> None:
         for name in run:
             around = contextlib.nullcontext if name == "flask" else parent
             figures[f"alone {name}"], _ = measure(_alone(name), around)
-        figures["nine attributes"], _ = measure(_nine_attributes(), parent)
-        spans = _otel_spans()
-        figures[f"encoding {variant}'s spans as otlp"] = _microseconds_per_span(_otlp(), spans)
-        if variant == "spanbridge":
-            figures["encoding spanbridge's spans as datadog"] = _microseconds_per_span(_datadog(spans), spans)
+    if variant == "spanbridge_on_recorder":
+        for recorder in ("sdk", "spanbridge"):
+            figures[f"nine attributes, {recorder}"], _ = measure(_nine_attributes(recorder), parent)
+            figures[f"live span, {recorder}"] = _live_span(recorder)
+            spans = _otel_spans(recorder)
+            figures[f"encoding as otlp, {recorder}"] = _microseconds_per_span(_otlp(), spans)
+            figures[f"encoding as datadog, {recorder}"] = _microseconds_per_span(_datadog(spans), spans)
     if variant == "ddtrace":
         per_span, per_operation = _ddtrace_encoding(run)
         figures["encoding ddtrace"], figures["encoding ddtrace, per operation"] = per_span, per_operation
