@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.sampling import Sampler
 
 
+TracerProvider = chosen_provider()
+"""The provider class that SPANBRIDGE_RECORDER names."""
+
+
 class CountingIds(IdGenerator):
     """Gives traces the ids 1, 2, 3 ..., and spans likewise."""
 
@@ -84,7 +88,7 @@ class Spans(Sequence[dict[str, Any]]):
 
     def __init__(self, sampler: Sampler | None = None) -> None:
         self._recorder = _Recorder()
-        self.provider = chosen_provider()(sampler=sampler, id_generator=CountingIds(), shutdown_on_exit=False)
+        self.provider = TracerProvider(sampler=sampler, id_generator=CountingIds(), shutdown_on_exit=False)
         self.provider.add_span_processor(self._recorder)
 
     @overload

@@ -15,7 +15,7 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.context import attach, detach, get_current, get_value, set_value
 from opentelemetry.instrumentation.utils import suppress_http_instrumentation, suppress_instrumentation
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Decision, Sampler, SamplingResult
 from opentelemetry.trace import (
     INVALID_SPAN,
@@ -29,7 +29,7 @@ from opentelemetry.trace import (
 )
 
 from spanbridge.core.tracing import DATABASE, HTTP, RPC, Operation, observed, opener, traced, traced_failures
-from spanbridge.testing import Spans
+from spanbridge.testing import Spans, TracerProvider
 from tests.core.toys import describe, operation, setup
 
 if TYPE_CHECKING:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, set_span_in_context
 
 from spanbridge.exporters.datadog.transport import Reply, Request
+from spanbridge.testing import TracerProvider
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -7,13 +7,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExportResult
 
 from spanbridge.exporters.datadog import DatadogSampler, DatadogSpanExporter, Settings
 from spanbridge.exporters.datadog import exporter as module
 from spanbridge.exporters.datadog.trace import traces
 from spanbridge.exporters.datadog.transport import Reply
+from spanbridge.testing import TracerProvider
 from tests.exporters.samples import OK, Transport, assert_sendable, finished, remote
 
 if TYPE_CHECKING:

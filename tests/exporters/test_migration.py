@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from opentelemetry.propagate import get_global_textmap, set_global_textmap
-from opentelemetry.sdk.trace import TracerProvider
 
 from spanbridge.exporters.datadog import DatadogExportSpanProcessor, DatadogFormat, DatadogSpanExporter
+from spanbridge.testing import TracerProvider
 from tests.exporters.samples import Transport
 
 

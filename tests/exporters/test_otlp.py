@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import SpanKind
 
 from spanbridge.demo import processes
 from spanbridge.exporters.datadog import DatadogSpanProcessor, Settings
+from spanbridge.testing import TracerProvider
 from tests.exporters import receivers
 
 if TYPE_CHECKING:

@@ -19,7 +19,6 @@ import pytest
 from opentelemetry import baggage, trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, TraceIdRatioBased
 from opentelemetry.trace import Link
 
@@ -35,6 +34,7 @@ from spanbridge.exporters.datadog import sender as sender_module
 from spanbridge.exporters.datadog import worker as worker_module
 from spanbridge.exporters.datadog.trace import traces
 from spanbridge.exporters.datadog.transport import Reply
+from spanbridge.testing import TracerProvider
 from tests.exporters.samples import OK, Transport, remote
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
 from spanbridge.exporters.datadog import DatadogSpanExporter, DatadogSpanProcessor, Settings
+from spanbridge.testing import TracerProvider
 from spanbridge.version import __version__
 from tests import servers
 from tests.environments import clean_variables

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, set_span_in_context
@@ -24,6 +24,7 @@ from spanbridge.exporters.datadog import (
 from spanbridge.exporters.datadog.sampler import agent_rates
 from spanbridge.exporters.datadog.trace import TraceState, traces
 from spanbridge.exporters.datadog.transport import Reply
+from spanbridge.testing import TracerProvider
 from tests.exporters.samples import HIGH, TRACE_ID, Transport, remote
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import SpanKind, StatusCode
 
 from spanbridge.demo import processes
@@ -20,6 +19,7 @@ from spanbridge.exporters.datadog.info import AgentInfo
 from spanbridge.exporters.datadog.stats import BUCKET_NANOSECONDS, Concentrator, Sketch, without_address
 from spanbridge.exporters.datadog.trace import traces
 from spanbridge.exporters.datadog.transport import Reply
+from spanbridge.testing import TracerProvider
 from tests.exporters import receivers
 from tests.exporters.samples import Transport, decoded
 
