@@ -103,7 +103,7 @@ def redis_command(args: Sequence[Any], *, keys: bool = True) -> str:
         rest = (*more, *rest)
         shape = _COMMANDS.get(word, "")
     if shape == "k" and keys and rest:  # most commands, without the table's generality
-        return _cut(f"{word} {_text(rest[0])}{' ?' * (len(rest) - 1)}")
+        return _cut(f"{word} {key_text(rest[0])}{' ?' * (len(rest) - 1)}")
     roles = _roles(shape, rest)
     if not keys:
         roles = roles.replace("k", "?")
