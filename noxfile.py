@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -92,7 +93,7 @@ def _runs() -> list[object]:
     """List what `tests` runs: all with the newest libraries, each oldest library, the rest on every other Python."""
     runs = [_run(MAIN, ("tests",), _newest(MAIN), _shared_details(), f"python {MAIN}")]
     on_sdk = {**_shared_details(), "variables": {"SPANBRIDGE_RECORDER": "sdk"}}
-    runs.append(_run(MAIN, ("tests",), _newest(MAIN), on_sdk, "the SDK's recorder"))
+    runs.append(_run(MAIN, (*EVERYWHERE, "tests/instrumentors"), _newest(MAIN), on_sdk, "the SDK's recorder"))
     for name, library in LIBRARIES.items():
         if "newest" not in library:
             continue
@@ -203,10 +204,10 @@ def _debian(session: nox.Session, packages: Iterable[str]) -> None:
         session.warn("missing Debian packages: %s", " ".join(missing))
         return
     quiet = {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    session.run("apt-get", "-qq", "update", external=True, env=quiet, silent=True)
-    session.run(
-        "apt-get", "-qq", "install", "-y", "--no-install-recommends", *missing, external=True, env=quiet, silent=True
-    )
+    # Two runs of this file may want something at once, and apt-get would not wait.
+    apt = ("flock", str(Path(tempfile.gettempdir(), "spanbridge-apt.lock")), "apt-get", "-qq")
+    session.run(*apt, "update", external=True, env=quiet, silent=True)
+    session.run(*apt, "install", "-y", "--no-install-recommends", *missing, external=True, env=quiet, silent=True)
 
 
 def _put_shims_in(session: nox.Session) -> None:

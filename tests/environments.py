@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TREE = Path(__file__).resolve().parent.parent
 _SOURCES = ("src", "instrumentors", "exporters", "pyproject.toml", "LICENSE", "README.md")
@@ -25,11 +31,12 @@ def environment(directory: Path, *requirements: str, with_spanbridge: bool = Fal
     python = directory / "bin" / "python"
     built_from = directory / "requirements.txt"
     wanted = "\n".join((sys.version, *requirements))
-    if not python.exists() or not built_from.exists() or built_from.read_text() != wanted:
-        shutil.rmtree(directory, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", directory], check=True)
-        _install(python, *requirements)
-        built_from.write_text(wanted)
+    with _one_at_a_time(directory):
+        if not python.exists() or not built_from.exists() or built_from.read_text() != wanted:
+            shutil.rmtree(directory, ignore_errors=True)
+            subprocess.run([sys.executable, "-m", "venv", directory], check=True)
+            _install(python, *requirements)
+            built_from.write_text(wanted)
     if with_spanbridge:
         with tempfile.TemporaryDirectory() as copy:
             for source in _SOURCES:
@@ -42,6 +49,15 @@ def environment(directory: Path, *requirements: str, with_spanbridge: bool = Fal
                     shutil.copy(origin, copy)
             _install(python, "--force-reinstall", "--no-deps", copy)
     return python
+
+
+@contextmanager
+def _one_at_a_time(directory: Path) -> Iterator[None]:
+    """Hold other runs of the tests off an environment that is being built."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with directory.with_name(f"{directory.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def clean_variables(**variables: str) -> dict[str, str]:

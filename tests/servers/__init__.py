@@ -10,8 +10,11 @@ import pkgutil
 import shutil
 import socket
 import subprocess
+import sys
+import tempfile
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import pytest
@@ -20,7 +23,6 @@ from tests.environments import TREE, environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 HOST = "127.0.0.1"
 MODULES = [f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__)]
@@ -42,7 +44,9 @@ def find(binary: str, package: str) -> str:
     if path is None and shutil.which("apt-get") and os.geteuid() == 0:
         quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}  # 1: do not start its service
         for arguments in (["update"], ["install", "-y", "--no-install-recommends", package]):
-            subprocess.run(["apt-get", "-qq", *arguments], env=quiet, check=False, capture_output=True, timeout=600)
+            # Two runs of the tests may want something at once, and apt-get would not wait.
+            command = ["flock", str(Path(tempfile.gettempdir(), "spanbridge-apt.lock")), "apt-get", "-qq", *arguments]
+            subprocess.run(command, env=quiet, check=False, capture_output=True, timeout=600)
         path = _which(binary)
     if path is None:
         _missing(f"{binary} is missing; install Debian's package {package}")
@@ -58,7 +62,9 @@ def in_environment(program: str, *requirements: str, name: str = "") -> str:
         name: the environment's, if it is not the program's.
     """
     try:
-        python = environment(TREE / ".nox" / "servers" / (name or program), *requirements)
+        # Runs on several Pythons may go on at once, and each would build the same environment anew.
+        version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+        python = environment(TREE / ".nox" / "servers" / f"{name or program}-{version}", *requirements)
     except (subprocess.CalledProcessError, OSError) as error:
         _missing(f"{', '.join(requirements)} cannot be installed: {error}")
     return str(python.parent / program)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from tests.environments import TREE, clean_variables, environment
-from tests.servers import HOST, free_port, running
+from tests.environments import clean_variables
+from tests.servers import HOST, free_port, in_environment, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,8 +41,8 @@ class Aws(NamedTuple):
 @contextmanager
 def moto(directory: Path) -> Iterator[Aws]:
     """Run a private moto server with its log in `directory`."""
-    python, port = environment(TREE / ".nox" / "servers" / "moto", REQUIREMENT), free_port()
-    command = [str(python.parent / "moto_server"), "-H", HOST, "-p", str(port)]
+    program, port = in_environment("moto_server", REQUIREMENT), free_port()
+    command = [program, "-H", HOST, "-p", str(port)]
     with running(command, port, directory / "moto.log", env=clean_variables(), seconds=120):
         yield Aws(HOST, port)
 
