@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import attach, set_value
 
-from spanbridge.conventions import http, http_server
+from spanbridge.conventions import detail, http, http_server
 from spanbridge.core.instrumentor import MARK, Instrumentor
 from spanbridge.core.options import Option, boolean
 from spanbridge.core.patching import Library, Patch
@@ -28,6 +28,23 @@ if TYPE_CHECKING:
 
 # Where SQL commenters (ours and contrib's) look for what the framework knows.
 _COMMENTER_KEY = "SQLCOMMENTER_ORM_TAGS_AND_VALUES"
+
+
+def _hooks(method: str) -> Callable[[Wrapped, Setup], Wrapped]:
+    """Make the advice for a method that runs the application's functions of one kind."""
+    return detail.detail(f"flask.{method}", "hook_spans", lambda *args, **kwargs: {})
+
+
+def _view(app: Flask, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    from flask import request
+
+    view = app.view_functions.get(request.endpoint or "")
+    return {} if view is None else detail.code(getattr(view, "view_class", view))
+
+
+def _template(*args: Any) -> dict[str, Any]:
+    template = next(arg for arg in args if hasattr(arg, "root_render_func"))  # where it stands depends on the version
+    return {"template.name": template.name or "<memory>"}
 
 
 def _finder() -> Callable[[], tuple[Scope[http_server.Request] | None, Request]]:
@@ -63,7 +80,7 @@ def _routing(wrapped: Wrapped, setup: Setup) -> Wrapped:
             endpoint, route = (None, None) if rule is None else (rule.endpoint, rule.rule)
             attach(set_value(_COMMENTER_KEY, comment(endpoint, route)))
 
-    return observed(wrapped, setup, before=before)
+    return observed(_hooks("preprocess_request")(wrapped, setup), setup, before=before)
 
 
 def _commenter(setup: Setup) -> Callable[[str | None, str | None], dict[str, str]] | None:
@@ -131,6 +148,9 @@ class FlaskInstrumentor(Instrumentor):
             "Tell SQL commenters the framework, controller and route; unless said otherwise only in `contrib` mode.",
             boolean,
         ),
+        detail.option("hook_spans", "the functions before, after and at the end of a request, one each"),
+        detail.option("view_spans", "the view function"),
+        detail.option("template_spans", "each rendering by `render_template` and the like"),
         Option("commenter_options", None, "Which of framework, controller and route, each True unless said otherwise."),
     )
     patches = (
@@ -139,6 +159,10 @@ class FlaskInstrumentor(Instrumentor):
         Patch("flask.app", "Flask.wsgi_app", _entrance),
         Patch("flask.app", "Flask.preprocess_request", _routing),
         Patch("flask.app", "Flask.make_response", _answering),
+        Patch("flask.app", "Flask.dispatch_request", detail.detail("flask.dispatch_request", "view_spans", _view)),
+        Patch("flask.app", "Flask.process_response", _hooks("process_response")),
+        Patch("flask.app", "Flask.do_teardown_request", _hooks("do_teardown_request")),
+        Patch("flask.templating", "_render", detail.detail("flask.render_template", "template_spans", _template)),
         Patch("flask.app", "Flask.handle_exception", _failing),
     )
 

@@ -497,7 +497,7 @@ def own_service(library: str, row: Row, settings: Settings, application: str) ->
 
 
 # What the last word of a detail span's name says of its type.
-_DETAIL_TYPES = {"cache": "cache", "render": "template"}
+_DETAIL_TYPES = {"cache": "cache", "render": "template", "render_template": "template"}
 
 Names: TypeAlias = tuple[str, str, str, bool]
 """Operation, resource, type, and whether the span is measured."""

@@ -252,6 +252,25 @@ def test_suppressed(app: Any, spans: Spans) -> None:
     assert len(spans) == 0
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of old Flask's templates
+def test_details_are_options(spans: Spans, payload: Payload) -> None:
+    FlaskInstrumentor().instrument(hook_spans=True, view_spans=True, template_spans=True)
+    app = make_app()
+    app.route("/page")(lambda: flask.render_template_string("Hello {{ name }}", name="you"))
+    app.test_client().get("/page")
+    app.test_client().get("/refused")
+    page, refused = payload()
+    assert sorted((row["name"], row["resource"], row["type"]) for row in page) == [
+        ("flask.dispatch_request", f"{__name__}.test_details_are_options.<locals>.<lambda>", ""),
+        ("flask.do_teardown_request", "flask.do_teardown_request", ""),
+        ("flask.preprocess_request", "flask.preprocess_request", ""),
+        ("flask.process_response", "flask.process_response", ""),
+        ("flask.render_template", "<memory>", "template"),
+        ("flask.request", "GET /page", "web"),
+    ]
+    assert [row["error"] for row in refused] == [0] * 5
+
+
 def test_old_names(spans: Spans, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPANBRIDGE_SEMCONV", "contrib")
     FlaskInstrumentor().instrument()

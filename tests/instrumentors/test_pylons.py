@@ -11,8 +11,7 @@ from opentelemetry import trace
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     pytest.importorskip("pylons")
-    from pylons.controllers.util import abort
-    from webob.exc import HTTPFound
+    from webob.exc import HTTPFound, status_map
 
     from tests.pylons_project import WSGIController, cached_template, make_app, pylons
 
@@ -35,7 +34,7 @@ class Items(WSGIController):  # type: ignore[misc]
         raise ValueError("broken")
 
     def refuse(self, code: str) -> None:
-        abort(int(code))
+        raise status_map[int(code)]
 
     def move(self) -> None:
         raise HTTPFound(location="/items/1")

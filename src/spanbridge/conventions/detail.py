@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.trace import SpanKind
 
 from spanbridge.core.options import Option, boolean
-from spanbridge.core.tracing import Operation, traced
+from spanbridge.core.tracing import Operation, record_failure, traced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from opentelemetry.trace import Span
 
     from spanbridge.core.tracing import Setup, Wrapped
 
@@ -36,15 +38,32 @@ def operation(
         name: the spans' name.
         attributes: answers the span's attributes from the call's arguments.
         layer: the layer that the part stands for, if it replaces the spans beneath it (a cache's).
-        failed: describes the exception instead of `record_failure`.
+        failed: describes the exception, if not as `record_fault` does.
     """
 
     def describe(*args: Any, **kwargs: Any) -> dict[str, Any]:
         return attributes(*args, **kwargs)
 
     return Operation(
-        SpanKind.INTERNAL, describe, lambda _: name, lambda found: found, layer=layer, covers=layer, failed=failed
+        SpanKind.INTERNAL,
+        describe,
+        lambda _: name,
+        lambda found: found,
+        layer=layer,
+        covers=layer,
+        failed=failed or record_fault,
     )
+
+
+# By which attribute frameworks' exceptions that are answers are known, and by which they tell the status.
+_ANSWERS = (("get_response", "code"), ("status_int", "status_int"), ("default_detail", "status_code"))
+
+
+def record_fault(span: Span, record: Any, error: BaseException) -> None:
+    """Mark a span as failed, unless the exception is a framework's way to answer with a status below 500."""
+    status = next((getattr(error, field, None) for known, field in _ANSWERS if hasattr(error, known)), None)
+    if not isinstance(status, int) or status >= 500:
+        record_failure(span, error)
 
 
 def detail(name: str, switch: str, attributes: Attributes) -> Callable[[Wrapped, Setup], Wrapped]:
