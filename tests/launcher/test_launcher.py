@@ -111,7 +111,7 @@ def test_otlp_means_the_protocol_that_its_variable_names(run, agent, distributio
     ("variable", "value"),
     [
         ("OTEL_TRACES_EXPORTER", "zipkin"),
-        ("OTEL_TRACES_EXPORTER", "otlp"),
+        ("OTEL_TRACES_EXPORTER", "otlp_proto_grpc"),
         ("OTEL_TRACES_SAMPLER", "no_such_sampler"),
         ("OTEL_PYTHON_ID_GENERATOR", "no_such_generator"),
     ],
