@@ -16,9 +16,9 @@ from spanbridge.conventions import database, drivers, sqlcommenter
 from spanbridge.conventions.database import Query, Target, first_word, shared_target
 from spanbridge.core.guard import guarded
 from spanbridge.core.instrumentor import Instrumentor
-from spanbridge.core.options import Option, boolean
+from spanbridge.core.options import Option
 from spanbridge.core.patching import Library, Patch
-from spanbridge.core.tracing import HTTP, opener, traced, traced_failures
+from spanbridge.core.tracing import opener, traced, traced_failures
 from spanbridge.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -45,9 +45,7 @@ def _statements(setup: Setup) -> Operation[Query]:
         target = _target(connection.engine, setup)
         return Query(target, statement, batch=size, parameters=parameters, cursor=cursor)
 
-    operation = database.operation(setup, describe, prepare=_commenting(setup))
-    if setup.options["trace_driver"]:
-        operation = replace(operation, layer=0, covers=HTTP)
+    operation = drivers.layered(setup, database.operation(setup, describe, prepare=_commenting(setup)))
     return _as_contrib(operation, setup) if setup.semconv.contrib else operation
 
 
@@ -204,7 +202,7 @@ class SQLAlchemyInstrumentor(Instrumentor):
     options = (
         *sqlcommenter.OPTIONS,
         drivers.TRACE_CONNECT,
-        Option("trace_driver", False, "Make the driver's spans, too, beneath those of SQLAlchemy.", boolean),
+        drivers.TRACE_DRIVER,
         Option("engine", None, "The one engine to trace, instead of all."),
         Option("engines", None, "The engines to trace, instead of all."),
     )

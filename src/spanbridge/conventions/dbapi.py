@@ -227,7 +227,22 @@ class TracedConnectionProxy(_Proxy, Generic[ConnectionT]):
 
     def _self_new(self, result: Any) -> Any:
         integration = self._self_db_api_integration
-        return get_traced_cursor_proxy(result, integration) if hasattr(result, "execute") else result
+        if hasattr(result, "execute"):
+            return get_traced_cursor_proxy(result, integration)
+        return _Promise(result, integration) if hasattr(result, "__await__") else result
+
+
+class _Promise(_Proxy):
+    """What is awaited, or entered by `async with`, to get a cursor."""
+
+    def __await__(self) -> Any:
+        return later(self.__wrapped__, self._self_new).__await__()
+
+    def __aenter__(self) -> Any:
+        return later(self.__wrapped__.__aenter__(), self._self_new)
+
+    def _self_new(self, result: Any) -> Any:
+        return get_traced_cursor_proxy(result, self._self_db_api_integration)
 
 
 class TracedCursorProxy(_Proxy, Generic[CursorT]):

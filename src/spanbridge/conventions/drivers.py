@@ -6,6 +6,7 @@ https://peps.python.org/pep-0249/
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import reduce, wraps
 from inspect import iscoroutinefunction
 from operator import attrgetter
@@ -17,7 +18,7 @@ from spanbridge.conventions import database, sqlcommenter
 from spanbridge.conventions.database import Query, Target, shared_target, text_of
 from spanbridge.core.guard import report
 from spanbridge.core.options import Option, boolean
-from spanbridge.core.tracing import traced, traced_failures
+from spanbridge.core.tracing import HTTP, traced, traced_failures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,6 +30,7 @@ TRACE_CONNECT = Option(
     "trace_connect", False, "Make a span for every connection that is opened; failures always make one.", boolean
 )
 TRACE_FETCH = Option("trace_fetch", False, "Make a span for every fetch.", boolean, setting="trace_fetch_methods")
+TRACE_DRIVER = Option("trace_driver", False, "Make the driver's spans, too, beneath those of this library.", boolean)
 CAPTURE_PARAMETERS = Option("capture_parameters", False, "Record the parameters of statements.", boolean)
 OPTIONS: tuple[Option[Any], ...] = (*sqlcommenter.OPTIONS, TRACE_CONNECT, TRACE_FETCH)
 
@@ -61,6 +63,11 @@ def as_port(value: Any) -> int | None:
         return int(value)
     except (TypeError, ValueError):
         return None
+
+
+def layered(setup: Setup, operation: Operation[Query]) -> Operation[Query]:
+    """Let the driver below make its spans, too, if the option `TRACE_DRIVER` asks for it."""
+    return replace(operation, layer=0, covers=HTTP) if setup.options.get("trace_driver") else operation
 
 
 class Driver:
@@ -163,7 +170,7 @@ class Driver:
             return Query(target, statement, batch=size, parameters=parameters, cursor=cursor)
 
         prepare = self._commenter(setup, batch=batch) if commented else None
-        return database.operation(setup, describe, prepare=prepare)
+        return layered(setup, database.operation(setup, describe, prepare=prepare))
 
     def procedure(self, setup: Setup) -> Operation[Query]:
         """Compile a cursor's `callproc`; its statement is the procedure's name."""

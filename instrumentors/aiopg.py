@@ -1,0 +1,86 @@
+"""aiopg: one CLIENT span per statement, from the call to its result; psycopg2 below stays silent.
+
+What `cursor.begin()` and the like send are statements, too, and a connection that fails to open makes a span. Not
+traced: fetching, and what a new connection asks the server about its types.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial, wraps
+from inspect import iscoroutine, iscoroutinefunction
+from sys import modules
+from typing import TYPE_CHECKING, Any
+
+from spanbridge.conventions import drivers
+from spanbridge.conventions.database import Target
+from spanbridge.conventions.dbapi import later
+from spanbridge.conventions.drivers import Driver, as_port
+from spanbridge.core.patching import Library, Patch
+from spanbridge.instrumentors.dbapi import DriverInstrumentor
+from spanbridge.version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from spanbridge.core.tracing import Setup, Wrapped
+
+
+def _arguments(connection: Any, /) -> Target:
+    found = modules["psycopg2.extensions"].parse_dsn(connection.raw.dsn)
+    return Target("postgresql", found.get("dbname"), found.get("user"), found.get("host"), as_port(found.get("port")))
+
+
+class _Aiopg(Driver):
+    def locate(self, connection: Any) -> Target:
+        """Ask psycopg2's connection below."""
+        return super().locate(connection.raw)
+
+
+_ATTRIBUTES = {"database": "info.dbname", "port": "info.port", "host": "info.host", "user": "info.user"}
+_DRIVER = _Aiopg("aiopg", "postgresql", _ATTRIBUTES, _arguments)
+
+
+def _opening(original: Wrapped, setup: Setup) -> Wrapped:
+    """Keep silent about what a connection asks before the application has it."""
+    opened = _DRIVER.connect(original, setup)
+    if not iscoroutinefunction(original):
+        return opened
+
+    @wraps(original)
+    async def connect(*args: Any, **kwargs: Any) -> Any:
+        layers = [layer for connection in args[:1] for layer in (connection, getattr(connection, "raw", None))]
+        for layer in layers:
+            _DRIVER.forget(layer)
+        try:
+            return await opened(*args, **kwargs)
+        finally:
+            for layer in layers:
+                with suppress(AttributeError):
+                    del layer._spanbridge_target  # noqa: SLF001
+
+    return connect
+
+
+def _connecting(original: Wrapped, setup: Setup) -> Wrapped:
+    stand_in = partial(AiopgInstrumentor.stand_in, setup=setup)
+
+    @wraps(original)
+    def connect(*args: Any, **kwargs: Any) -> Any:
+        made = original(*args, **kwargs)
+        return later(made, stand_in) if iscoroutine(made) else stand_in(made)
+
+    return connect
+
+
+class AiopgInstrumentor(DriverInstrumentor):
+    """Traces all connections and cursors, pools' and those made before included."""
+
+    library = Library("aiopg", ("aiopg >= 0.12",), tested="1.4.0")
+    driver = _DRIVER
+    patches = (
+        Patch("aiopg", "connect", _connecting),
+        Patch("aiopg.connection", "Connection._connect", _opening),
+        Patch("aiopg.connection", "Cursor.execute", _DRIVER.execute),
+        Patch("aiopg.connection", "Cursor.callproc", _DRIVER.callproc),
+        *(Patch("aiopg.connection", f"Cursor.{method}", _DRIVER.fetch(method)) for method in drivers.FETCHES),
+    )
+    options = (*drivers.OPTIONS, drivers.TRACE_DRIVER)
