@@ -47,7 +47,9 @@ def _opening(original: Wrapped, setup: Setup) -> Wrapped:
 
     @wraps(original)
     async def connect(*args: Any, **kwargs: Any) -> Any:
-        layers = [layer for connection in args[:1] for layer in (connection, getattr(connection, "raw", None))]
+        layers: list[Any] = [
+            layer for connection in args[:1] for layer in (connection, getattr(connection, "raw", None))
+        ]
         for layer in layers:
             _DRIVER.forget(layer)
         try:
