@@ -32,7 +32,7 @@ _COMMENTER_KEY = "SQLCOMMENTER_ORM_TAGS_AND_VALUES"
 
 def _hooks(method: str) -> Callable[[Wrapped, Setup], Wrapped]:
     """Make the advice for a method that runs the application's functions of one kind."""
-    return detail.detail(f"flask.{method}", "hook_spans", lambda *args, **kwargs: {})
+    return detail.detail(f"flask.{method}", "lifecycle_spans", lambda *args, **kwargs: {})
 
 
 def _view(app: Flask, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -148,7 +148,7 @@ class FlaskInstrumentor(Instrumentor):
             "Tell SQL commenters the framework, controller and route; unless said otherwise only in `contrib` mode.",
             boolean,
         ),
-        detail.option("hook_spans", "the functions before, after and at the end of a request, one each"),
+        detail.option("lifecycle_spans", "the functions before, after and at the end of a request, one each"),
         detail.option("view_spans", "the view function"),
         detail.option("template_spans", "each rendering by `render_template` and the like"),
         Option("commenter_options", None, "Which of framework, controller and route, each True unless said otherwise."),

@@ -254,7 +254,7 @@ def test_suppressed(app: Any, spans: Spans) -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of old Flask's templates
 def test_details_are_options(spans: Spans, payload: Payload) -> None:
-    FlaskInstrumentor().instrument(hook_spans=True, view_spans=True, template_spans=True)
+    FlaskInstrumentor().instrument(lifecycle_spans=True, view_spans=True, template_spans=True)
     app = make_app()
     app.route("/page")(lambda: flask.render_template_string("Hello {{ name }}", name="you"))
     app.test_client().get("/page")
