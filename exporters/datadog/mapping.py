@@ -231,7 +231,8 @@ class SpanMapper:
         if names_peer or "peer.service" in meta:
             self._name_peer(meta, names_peer)
 
-        failed = code is _ERROR
+        # What completes the tags may know of an error that is none to OpenTelemetry.
+        failed = code is _ERROR or (finish is not None and "error.type" in meta)
         if failed or by_status:
             exception = _last_exception(events) if events else None
             if by_status and (answered := status(attributes)):

@@ -314,6 +314,7 @@ GRPC: dict[str, Target] = (
     | _PEER
     | {
         "server.address": "grpc.host",
+        "rpc.method": None,
         "rpc.system": None,
         "rpc.system.name": None,
         "rpc.grpc.status_code": RESERVED,
@@ -453,7 +454,7 @@ _GRPC_CODES = words(
 
 
 def grpc_method(attributes: Attributes, meta: Meta, metrics: Metrics) -> None:
-    """Split the method's path into `grpc.method.*`, and name the status code (`StatusCode.OK`)."""
+    """Split the method's path into `grpc.method.*`, name the status code (`StatusCode.OK`), by which a call may fail."""
     path = rpc_path(attributes)
     service, _, method = path.strip("/").rpartition("/")
     package, _, name = service.rpartition(".")
@@ -465,6 +466,8 @@ def grpc_method(attributes: Attributes, meta: Meta, metrics: Metrics) -> None:
             code = _GRPC_CODES[code]
         if isinstance(code, str) and code:
             meta["grpc.status.code"] = f"StatusCode.{code}"
+            if code != "OK" and attributes.get("error.type", code) == code:
+                meta["error.type"] = f"StatusCode.{code}"
             return
 
 

@@ -29,6 +29,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "psycopg": ("psycopg[binary]",),
     "psycopg2": ("psycopg2-binary",),
     "sqlalchemy": ("sqlalchemy", "aiosqlite", "greenlet"),
+    "grpc": ("grpcio", "protobuf==3.20.3", "pytest-asyncio"),  # the suite holds code that an old protoc generated
     "redis": ("redis", "fakeredis"),
     "requests": ("requests", "mocket"),
     "sqlite3": (),
@@ -86,6 +87,7 @@ EXEMPT = (
     Exempt("pyramid", "*.test_warnings", f"{_SEAM} (callbacks._logger)"),
     Exempt("pyramid", "*.test_before_traversal_subscriber_not_dup*", f"{_SEAM} (_before_traversal as subscriber)"),
     Exempt("pyramid", "*.test_not_recording", f"{_SEAM} (get_tracer is asked again for each request)"),
+    Exempt("grpc", "*.test_client_interceptor_*", f"{_SEAM} (OpenTelemetryClientInterceptor)"),
     Exempt("requests", "*.test_*metric*", _METRICS),
     Exempt("requests", "*.test_custom_histogram_boundaries*", _METRICS),
     Exempt("pymongo", "*.test_schema_url_*", f"{_SEAM} (_commandtracer_instance, _tracer)"),
@@ -148,6 +150,7 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
         "_excluded_urls_from_env",
         "_request_ctx_ref",
     ),
+    "grpc": (),
     "jinja2": (),
     "pyramid": (),
     "pymemcache": (),
@@ -188,5 +191,9 @@ PRIVATE_SUBMODULES: dict[str, tuple[str, ...]] = {
     "psycopg2.package": ("_instruments_psycopg2", "_instruments_psycopg2_binary"),
     "psycopg2.version": ("__version__",),
     "sqlalchemy.engine": ("_get_db_name_from_cursor_or_conn",),
+    "grpc._aio_client": ("AioClientInterceptor", "UnaryUnaryAioClientInterceptor"),
+    "grpc._client": ("OpenTelemetryClientInterceptor",),
+    "grpc.grpcext": ("intercept_channel",),
+    "grpc.grpcext._interceptor": ("_StreamClientInfo", "_UnaryClientInfo"),
     "redis.util": ("_build_span_meta_data_for_pipeline",),
 }

@@ -40,6 +40,8 @@ class Instrumentor(BaseInstrumentor):  # type: ignore[misc]
     patches: ClassVar[tuple[Patch, ...]] = ()
     options: ClassVar[tuple[Option[Any], ...]] = ()
     name: ClassVar[str] = ""
+    scope: ClassVar[str] = ""
+    """The scope of its spans, except in `contrib` mode; the module's name where a module holds one instrumentor."""
 
     _is_instrumented_by_opentelemetry: bool = False
     _installation: Installation | None = None
@@ -47,6 +49,7 @@ class Instrumentor(BaseInstrumentor):  # type: ignore[misc]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        cls._instance = None  # one instance per class: BaseInstrumentor would find that of a parent
         cls.name = cls.__dict__.get("name") or cls.__module__.rpartition(".")[2]
 
     def instrumentation_dependencies(self) -> Collection[str]:
@@ -103,7 +106,8 @@ class Instrumentor(BaseInstrumentor):  # type: ignore[misc]
         """Decide everything that an `instrument()` call, or a helper for one object, can decide beforehand."""
         options = resolve_all((*PROVIDERS, *self.options), self.name, kwargs)
         names = semconv.from_env()
-        source = TracerSource(type(self).__module__, names.schema_url, options["tracer_provider"])
+        scope = type(self).__module__ if names.contrib or not self.scope else self.scope
+        source = TracerSource(scope, names.schema_url, options["tracer_provider"])
         return Setup(self.name, source, names, options)
 
     def _instrument(self, **kwargs: Any) -> Any:

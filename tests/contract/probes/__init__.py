@@ -49,7 +49,8 @@ class Probe(ABC):
 
 def load(name: str) -> Probe:
     """Find the probe of an entry point."""
-    return next(cls() for cls in vars(import_module(f"{__name__}.{name}")).values() if _is_probe(cls))
+    module = import_module(f"{__name__}.{name}")
+    return next(cls() for cls in vars(module).values() if _is_probe(cls) and cls.__module__ == module.__name__)
 
 
 def _is_probe(value: object) -> bool:
