@@ -239,7 +239,7 @@ def _aio_server_interceptor(setup: Setup) -> Any:
 
 
 def intercept_channel(channel: Any, *interceptors: Any) -> Any:
-    """Put interceptors before a channel; contrib, whose interceptors are no plain ones, has its own `grpcext` for it."""
+    """Put interceptors before a channel, as contrib's `grpcext` does for interceptors of its own kind."""
     from grpc import intercept_channel as intercept
 
     return intercept(channel, *interceptors)

@@ -454,7 +454,7 @@ _GRPC_CODES = words(
 
 
 def grpc_method(attributes: Attributes, meta: Meta, metrics: Metrics) -> None:
-    """Split the method's path into `grpc.method.*`, name the status code (`StatusCode.OK`), by which a call may fail."""
+    """Split the method's path into `grpc.method.*`, name the status code (`StatusCode.OK`), which may be an error."""
     path = rpc_path(attributes)
     service, _, method = path.strip("/").rpartition("/")
     package, _, name = service.rpartition(".")

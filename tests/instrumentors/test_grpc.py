@@ -1,4 +1,4 @@
-"""grpc on loopback with generic handlers, from 1.49.1 to the newest: all kinds of calls, both sides, plain and asyncio."""
+"""grpc on loopback with generic handlers, from 1.49.1 on: all kinds of calls, both sides, plain and asyncio."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
-grpc = pytest.importorskip("grpc")
+pytest.importorskip("grpc")
+
+import grpc
+import grpc.aio
 
 from spanbridge.instrumentors.grpc import (
     GrpcAioInstrumentorClient,
