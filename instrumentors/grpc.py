@@ -7,8 +7,9 @@ order: a server's span is around them; a plain client's is within them, an async
 from __future__ import annotations
 
 from functools import lru_cache, wraps
+from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from spanbridge.conventions import rpc, rpc_calls
 from spanbridge.conventions import rpc_filters as filters
@@ -91,7 +92,7 @@ def _with_interceptor(
 
 class _GrpcInstrumentor(Instrumentor):
     library = Library("grpc", ("grpcio >= 1.8",), tested="1.85.3")
-    options = (rpc.FILTER, rpc.EXCLUDED_SERVICES)
+    options: ClassVar[tuple[Option[Any], ...]] = (rpc.FILTER, rpc.EXCLUDED_SERVICES)
     _filters: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, filter_: Any = None) -> None:
@@ -208,11 +209,10 @@ def aio_client_interceptors(
 
 def server_interceptor(tracer_provider: TracerProvider | None = None, filter_: Any = None) -> Any:
     """Make an interceptor for `grpc.server`; arguments as of `client_interceptor`."""
-    from grpc import ServerInterceptor
-
+    base: Any = import_module("grpc").ServerInterceptor
     served = rpc_calls.serving(GrpcInstrumentorServer().setup(tracer_provider=tracer_provider, filter_=filter_))
 
-    class Interceptor(ServerInterceptor):  # type: ignore[misc]
+    class Interceptor(base):  # type: ignore[misc]
         def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
             handler = continuation(handler_call_details)
             return None if handler is None else served(handler, handler_call_details.method)
@@ -226,11 +226,10 @@ def aio_server_interceptor(tracer_provider: TracerProvider | None = None, filter
 
 
 def _aio_server_interceptor(setup: Setup) -> Any:
-    from grpc.aio import ServerInterceptor
-
+    base: Any = import_module("grpc.aio").ServerInterceptor
     served = rpc_calls.serving(setup)
 
-    class Interceptor(ServerInterceptor):  # type: ignore[misc]
+    class Interceptor(base):  # type: ignore[misc]
         async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
             handler = await continuation(handler_call_details)
             return None if handler is None else served(handler, handler_call_details.method)
@@ -240,15 +239,12 @@ def _aio_server_interceptor(setup: Setup) -> Any:
 
 def intercept_channel(channel: Any, *interceptors: Any) -> Any:
     """Put interceptors before a channel, as contrib's `grpcext` does for interceptors of its own kind."""
-    from grpc import intercept_channel as intercept
-
-    return intercept(channel, *interceptors)
+    return import_module("grpc").intercept_channel(channel, *interceptors)
 
 
 @lru_cache(maxsize=8)
 def _interceptor(module: str, kinds: tuple[str, ...]) -> Any:
     """Make the class of a client's interceptor for `kinds` of calls."""
-    from importlib import import_module
 
     def init(self: Any, setup: Setup, continuing: Wrapped) -> None:
         self.send = rpc_calls.followed(continuing, setup, rpc_calls.details_of, rpc_calls.replace_details)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import copy
 from functools import wraps
+from importlib import import_module
 from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
@@ -221,14 +222,12 @@ def serving(setup: Setup) -> Callable[[Any, str | bytes], Any]:
         return serve
 
     def served(handler: Any, method: str | bytes) -> Any:
-        import grpc
-
         if not is_instrumentation_enabled() or (setup.source.tracer or setup.source.resolve()) is None:
             return handler
         streams = bool(handler.request_streaming), bool(handler.response_streaming)
         name = "_".join("stream" if streaming else "unary" for streaming in streams)
         behavior = around(getattr(handler, name), method, rpc.KINDS[streams], streams=streams[1])
-        make = getattr(grpc, f"{name}_rpc_method_handler")
+        make = getattr(import_module("grpc"), f"{name}_rpc_method_handler")
         return make(behavior, handler.request_deserializer, handler.response_serializer)
 
     return served
