@@ -69,7 +69,7 @@ def _ready(registry: dict[str, Any], tables: dict[str, Any], entries: list[str])
 def instrumentors() -> dict[str, Any]:
     """Load every instrumentor class of ours, by entry-point name."""
     return {
-        entry.name: entry.load()
+        entry.name.replace("-", "_"): entry.load()
         for entry in sorted(entry_points(group="opentelemetry_instrumentor"), key=lambda entry: entry.name)
         if entry.value.startswith("spanbridge.")
     }

@@ -379,7 +379,7 @@ CLASSIC: dict[str, Row] = {
     "tornado": _web("tornado.request", tornado_handler, "tornado-web"),
     "wsgi": _web("wsgi.request", route_or_path, "wsgi"),
     # HTTP clients
-    "aiohttp_client": _http("aiohttp.request", constant("aiohttp.request"), measured=False),
+    "aiohttp_client": _http("aiohttp.request", constant("aiohttp.request"), measured=False, inner=without_method),
     "httplib": _http("http.client.request", constant("http.client.request"), measured=False),
     "requests": _http("requests.request", method_and_path, "requests", own=True),
     # SQL databases

@@ -10,6 +10,8 @@ LAST_RELEASES = {"elasticsearch": "0.64b0"}  # of what contrib has given up
 # What a suite installs, where it is more than the distribution of its own name.
 TARGETS: dict[str, tuple[str, ...]] = {
     "aiopg": ("aiopg", "psycopg2-binary"),
+    "aiohttp-client": ("aiohttp==3.10.5", "pytest-aiohttp", "http-server-mock"),
+    "aiohttp-server": ("aiohttp", "pytest-aiohttp", "pytest-asyncio"),
     "asgi": ("asgiref",),
     "asyncio": ("pytest-asyncio",),
     "botocore": (
@@ -56,6 +58,15 @@ _SEAM = "seam: replaces or reads a private name of contrib's module"
 _MIDDLEWARE = "seam: contrib's own dotted path in settings.MIDDLEWARE; ours changes no settings"
 
 EXEMPT = (
+    Exempt("aiohttp-client", "*.test_metric*", _METRICS),
+    Exempt("aiohttp-client", "*.test_basic_exception*", f"{_METRICS}, which these compare as well"),
+    Exempt("aiohttp-client", "*.test_status_codes*", f"{_METRICS}, which these compare as well"),
+    *(
+        Exempt("aiohttp-client", f"TestAioHttpClientInstrumentor.test_instrument{mode}", f"{_METRICS}, as well")
+        for mode in ("", "_new_semconv", "_both_semconv")
+    ),
+    Exempt("aiohttp-server", "*.test_semantic_conventions_metrics*", f"{_METRICS}, which these compare as well"),
+    Exempt("aiohttp-server", "*.test_status_code_instrumentation*", f"{_METRICS}, which it compares as well"),
     Exempt("asyncio", "TestAsyncioToThread.test_to_thread*", f"{_METRICS}, which these compare as well"),
     Exempt("asyncio", "TestAsyncioCancel.test_cancel", f"{_METRICS}, which it compares as well"),
     Exempt("asyncio", "*.test_asyncio_ensure_future_with_future", f"{_METRICS}, which it compares as well"),
@@ -134,6 +145,8 @@ EXEMPT = (
 # patches before any test runs. Ours has no such name, so a stand-in takes the patch.
 # `_excluded_urls_from_env` stands for a variable that the suites set as well, and that we read ourselves.
 PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
+    "aiohttp-client": (),
+    "aiohttp-server": (),
     "asgi": ("_collect_target_attribute",),
     "asyncio": (),
     "celery": ("utils",),

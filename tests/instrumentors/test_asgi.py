@@ -371,3 +371,25 @@ def test_getter_and_setter() -> None:
     assert ASGIGetter().get(message, "X-TENANT") == ["acme"]
     assert ASGIGetter().get(message, "absent") is None
     assert ASGIGetter().keys(message) == ["x-tenant"]
+
+
+def test_the_next_request_of_a_connection_is_no_part_of_the_one_before(spans: Spans) -> None:
+    """Servers with pipelining begin it from within the `send` that ends the one before."""
+    app = OpenTelemetryMiddleware(answering(START, LAST))
+    following: list[asyncio.Task[None]] = []
+
+    async def ignore(message: dict[str, Any]) -> None:
+        pass
+
+    async def send(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.body":
+            following.append(asyncio.create_task(app(connection("/2"), None, ignore)))
+
+    async def main() -> None:
+        await app(connection("/1"), None, send)
+        await asyncio.gather(*following)
+
+    asyncio.run(main())
+    first, second = spans
+    assert (first["kind"], second["kind"]) == ("SERVER", "SERVER")
+    assert (second["parent_id"], second["trace_id"] == first["trace_id"]) == (None, False)

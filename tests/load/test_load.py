@@ -17,7 +17,7 @@ class Case(NamedTuple):
 
     Args:
         program: of `programs/`.
-        server: its argument.
+        server: its argument, if it takes one.
         modules: what must be installed.
         names: of the server spans.
     """
@@ -35,6 +35,7 @@ def routes(template: str) -> tuple[str, ...]:
 
 DJANGO = tuple(name.replace("GET /", "GET ") for name in routes("<int:number>"))
 CASES = (
+    Case("aiohttp", "", ("aiohttp",), routes("{number}")),
     Case("asgi", "uvicorn", ("uvicorn",), ("GET",)),
     Case("starlette", "uvicorn", ("starlette", "uvicorn"), routes("{number:int}")),
     Case("bottle", "gunicorn", ("bottle", "gunicorn"), routes("<number:int>")),
@@ -55,9 +56,9 @@ CASES = (
 )
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.program} under {case.server}")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.program} {case.server}".strip())
 def test_no_span_is_lost_and_no_context_leaks(case: Case, tmp_path: Path) -> None:
     for module in case.modules:
         pytest.importorskip(module)
-    found = storm(tmp_path, case.program, case.server)
+    found = storm(tmp_path, case.program, *case.server.split())
     check(found, routes=case.names)

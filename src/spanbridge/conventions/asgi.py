@@ -295,14 +295,16 @@ def _watcher(server: Server, setup: Setup) -> Callable[[Scope[Request], Send], S
                 note(scope, message, message["status"])
             elif kind in statuses:
                 note(scope, message, statuses[kind])
+            ends = last.get(kind)
+            ended = ends is not None and not (message.get(ends) or failing or (trailers and kind in _BEFORE_TRAILERS))
+            scope.record.answered = ended
             try:
                 await send(message)
             except OSError as error:
                 scope.record.gone = error
                 raise
-            ends = last.get(kind)
-            if ends is not None and not (message.get(ends) or failing or (trailers and kind in _BEFORE_TRAILERS)):
-                server.answered(scope)
+            if ended:
+                scope.complete(None, stay=True)
             return None
 
         return watched_send

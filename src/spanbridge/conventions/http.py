@@ -125,7 +125,7 @@ def _is_secret(pair: str) -> bool:
 
 def url_cleaner(semconv: Semconv) -> Callable[[str], str]:
     """Compile what takes credentials, and secrets in the query, out of a client's URL."""
-    clean = _contrib_query if semconv.contrib else query_cleaner(semconv, client=True)
+    clean = contrib_query if semconv.contrib else query_cleaner(semconv, client=True)
 
     def cleaned(url: str) -> str:
         if "@" in url:
@@ -179,7 +179,8 @@ def _authority(origin: str) -> tuple[str | None, int | None]:
     return host, port
 
 
-def _contrib_query(query: str) -> str:
+def contrib_query(query: str) -> str:
+    """Redact what contrib redacts in a query string."""
     values = parse_qs(query)
     if not any(name in values for name in _CONTRIB_SECRETS):
         return query

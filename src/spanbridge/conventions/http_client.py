@@ -109,6 +109,8 @@ def operation(
     answer: Callable[[Any], Response | None],
     answer_of_error: Callable[[BaseException], Any],
     stream: Callable[[Scope[Request], Any], Any] | None = None,
+    *,
+    joined: bool = True,
 ) -> Operation[Request]:
     """Compile what sending a request is.
 
@@ -118,13 +120,14 @@ def operation(
         answer: takes the call's result, answers the response; None when it is none.
         answer_of_error: finds the library's response on an exception it raised.
         stream: given (scope, result), answers a stand-in that ends the scope later, or None to end it now.
+        joined: whether contrib joins the values of a header that is repeated.
     """
     semconv = setup.semconv
     clean, is_excluded = http.url_cleaner(semconv), http.excluded(setup)
     mark = http.status_marker(semconv, server=False)
     request_hook, response_hook = http.hooked(setup, "request_hook"), http.hooked(setup, "response_hook")
-    capture_request = http.captured(setup, "client", "request")
-    capture_response = http.captured(setup, "client", "response")
+    capture_request = http.captured(setup, "client", "request", joined=joined)
+    capture_response = http.captured(setup, "client", "response", joined=joined)
     stable, contrib = semconv.http.stable, semconv.contrib
     render = http.renderer(
         semconv, _CONTRIB_BOTH if contrib and stable else _OLD, _CONTRIB_STABLE if contrib else _STABLE

@@ -10,7 +10,7 @@ from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any
 from wsgiref.util import request_uri
 
-from opentelemetry.context import attach, detach
+from opentelemetry.context import Context, attach, create_key, detach, get_current, set_value
 from opentelemetry.instrumentation.propagators import get_global_response_propagator
 from opentelemetry.propagate import extract
 from opentelemetry.propagators.textmap import Getter
@@ -24,7 +24,6 @@ from spanbridge.core.tracing import Operation, Scope, record_failure, traced
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from opentelemetry.context import Context
     from opentelemetry.trace import Span
     from opentelemetry.util.types import AttributeValue
 
@@ -76,7 +75,7 @@ class Request:
     Fields hold "" or None where the server does not say. `source` is the framework's own object (the environ), handed
     to hooks; `carrier` and `getter` are for propagation. `router` is the last object that has matched a part of the
     path. `error` is the exception that the framework answers with a
-    page, `gone` the one that tells that the client has gone away.
+    page, `gone` the one that tells that the client has gone away; `answered` tells that the last byte is on its way.
     """
 
     method_original: str | None = None
@@ -99,6 +98,8 @@ class Request:
     router: Any = None
     error: BaseException | None = None
     gone: BaseException | None = None
+    answered = False
+    scope: Scope[Request] | None = None
     complete = False
     name = ""
     extra: Mapping[str, AttributeValue] = {}
@@ -168,7 +169,7 @@ def wsgi_reader(semconv: Semconv) -> Callable[[Environ], Request]:
             request.address = host
             request.path = get("PATH_INFO") if (get("RAW_URI") or get("REQUEST_URI")) else None
             request.query = query if request.path is not None else None
-            request.port = _number(port)
+            request.port = number(port)
         else:
             request.address, request.port = split_host(host or request.server_name or "", port)
         if old:
@@ -183,7 +184,7 @@ def wsgi_reader(semconv: Semconv) -> Callable[[Environ], Request]:
         if name and name != remote:
             request.peer_name = name
         if (peer_port := get("REMOTE_PORT")) is not None:
-            request.peer_port = _number(peer_port)
+            request.peer_port = number(peer_port)
         agent = get("HTTP_USER_AGENT")
         if agent:
             request.user_agent = http.text(agent)
@@ -209,10 +210,11 @@ def split_host(host: str, port: str | int | None) -> tuple[str, int | None]:
     address, colon, own = host.rpartition(":")
     if not colon or own.endswith("]") or not own.isdigit():
         address, own = host, ""
-    return address.strip("[]"), int(own) if own else _number(port)
+    return address.strip("[]"), int(own) if own else number(port)
 
 
-def _number(value: Any) -> int | None:
+def number(value: Any) -> int | None:
+    """Read a port; None for what is none."""
     try:
         return int(value) if value else None
     except (TypeError, ValueError):
@@ -232,6 +234,7 @@ class Server:
         attributes: http.Render | None = None,
         name: Callable[[Request], str] | None = None,
         headers: Callable[[Any], Iterable[tuple[str, str]]] | None = None,
+        nested: bool = True,
         request_hook: str | None = "request_hook",
         joined: bool = True,
         **more: Any,
@@ -244,6 +247,7 @@ class Server:
             attributes: renders the start attributes, if not as all do.
             name: names the span at its start, if not as WSGI does.
             headers: reads the request's headers from `Request.source`, if it is no WSGI environ.
+            nested: whether a request within a local span is a part of it; not so where it comes from a socket.
             request_hook: the option that holds the hook to call at the start; None when the framework calls it later.
             joined: whether contrib joins the values of a header that is repeated.
             **more: further fields of the `Operation`.
@@ -273,7 +277,7 @@ class Server:
             describe,
             name or wsgi_name,
             attributes or server_renderer(semconv),
-            parent=_parent if setting(f"integrations.{setup.integration}.distributed_tracing", default=True) else _root,
+            parent=_parent_finder(setup, nested=nested),
             opened=opened if capture_request or hook else None,
             succeeded=self.succeeded,
             failed=self.failed,
@@ -291,15 +295,6 @@ class Server:
         if request.gone is None or not _follows(error, request.gone):
             record_failure(span, error, error_type=self.stable)
         _forget(request)
-
-    def answered(self, scope: Scope[Request]) -> None:
-        """End the span where the response ends, though the call goes on, and stays within it."""
-        if scope.span.is_recording():
-            try:
-                self.succeeded(scope.span, scope.record, None)
-            except Exception as error:
-                report("describing a response", error)
-        scope.close()
 
     def responded(self, span: Span, status: int | str | None, headers: Iterable[tuple[str, str]]) -> None:
         """Note the response's status and headers.
@@ -329,7 +324,8 @@ def _follows(error: BaseException | None, cause: BaseException) -> bool:
 
 
 def _forget(request: Request) -> None:
-    """Take the scope out of the environ: it would keep the span alive in a cycle until the garbage collector comes."""
+    """Take the scope out of the framework's request: else the two keep each other alive until the collector comes."""
+    request.scope = None
     if isinstance(request.source, dict):
         request.source.pop(SCOPE_KEY, None)
 
@@ -365,16 +361,33 @@ def _is_server(span: Span) -> bool:
     return getattr(span, "kind", SpanKind.SERVER) is SpanKind.SERVER
 
 
-def _parent(request: Request, context: Context) -> tuple[Context, SpanKind]:
-    """Continue the caller's trace; within a local span, this is a part of it."""
-    if get_current_span(context).get_span_context().is_valid:
-        return context, SpanKind.INTERNAL
-    return extract(request.carrier, context, request.getter), SpanKind.SERVER
+# The request in whose context a call runs.
+_REQUEST = create_key("spanbridge-request")
 
 
-def _root(request: Request, context: Context) -> tuple[Context, SpanKind]:
-    """Begin a trace whatever the caller says; within a local span, this is a part of it."""
-    return context, SpanKind.INTERNAL if get_current_span(context).get_span_context().is_valid else SpanKind.SERVER
+def _parent_finder(setup: Setup, *, nested: bool) -> Callable[[Request, Context], tuple[Context, SpanKind]]:
+    """Compile what finds the context that a request's span continues: the caller's, or a local span's."""
+    heeds_caller = setting(f"integrations.{setup.integration}.distributed_tracing", default=True)
+
+    def find(request: Request, context: Context) -> tuple[Context, SpanKind]:
+        # A server may begin a connection's next request in the context of the one that it has just answered.
+        previous: Any = context.get(_REQUEST)
+        if not nested or (previous is not None and previous.answered):
+            context = Context()
+        elif get_current_span(context).get_span_context().is_valid:
+            return set_value(_REQUEST, request, context), SpanKind.INTERNAL
+        if heeds_caller:
+            context = extract(request.carrier, context, request.getter)
+        return set_value(_REQUEST, request, context), SpanKind.SERVER
+
+    return find
+
+
+def current() -> Scope[Request] | None:
+    """Answer the scope of the request in whose context this runs; of frameworks that set `Request.scope`."""
+    request: Any = get_current().get(_REQUEST)
+    scope: Scope[Request] | None = None if request is None else request.scope
+    return scope
 
 
 def scope_of(environ: Environ) -> Scope[Request] | None:

@@ -189,7 +189,7 @@ class Instrumentor(BaseInstrumentor):  # type: ignore[misc]
 
 def switched_off(name: str) -> str:
     """Say which setting switches the integration `name` off, or answer an empty string."""
-    disabled = words(environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", ""))
+    disabled = words(environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").replace("-", "_"))
     if name in disabled or "*" in disabled:
         return "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS names it"
     if name in words(environ.get("SPANBRIDGE_DISABLED", "")):

@@ -64,7 +64,10 @@ def status() -> list[IntegrationStatus]:
 
 
 def registry() -> Iterator[tuple[str, Any]]:
-    """Yield (entry-point name, instrumentor or the error of its import) for every integration of ours."""
+    """Yield (name, instrumentor or the error of its import) for every integration of ours.
+
+    The name is the module's: entry points may spell it with dashes, as contrib does (`aiohttp-client`).
+    """
     from opentelemetry.util._importlib_metadata import entry_points
 
     for entry_point in entry_points(group="opentelemetry_instrumentor"):
@@ -74,9 +77,9 @@ def registry() -> Iterator[tuple[str, Any]]:
             instrumentor = entry_point.load()()
         except Exception as error:
             report(f"loading the instrumentor {entry_point.name}", error)
-            yield entry_point.name, error
+            yield entry_point.name.replace("-", "_"), error
         else:
-            yield entry_point.name, instrumentor
+            yield entry_point.name.replace("-", "_"), instrumentor
 
 
 def _ask(name: str, instrumentor: Any) -> IntegrationStatus:

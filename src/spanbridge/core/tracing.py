@@ -230,8 +230,14 @@ class Scope(Generic[R]):
         self.complete(result)
         return result
 
-    def complete(self, result: Any) -> None:
-        """End the span after all of `result` is there."""
+    def complete(self, result: Any, *, stay: bool = False) -> None:
+        """End the span after all of `result` is there.
+
+        Args:
+            result: what the call has returned or sent.
+            stay: whether the call goes on, and what it still does (background tasks) stays within it; then this may be
+                called in any task.
+        """
         succeeded = self.operation.succeeded
         if succeeded is not None:
             try:
@@ -239,7 +245,10 @@ class Scope(Generic[R]):
                     succeeded(self.span, self.record, result)
             except Exception as error:
                 report(f"{self.site}: describing the result", error)
-        self.end()
+        if stay:
+            self.close()
+        else:
+            self.end()
 
     def fail(self, error: BaseException) -> None:
         """End the span after a call that raised `error`."""
@@ -263,10 +272,7 @@ class Scope(Generic[R]):
         self.close()
 
     def close(self) -> None:
-        """End the span alone: what the call still does (background tasks) stays within it.
-
-        Unlike `end()`, this may be called in any task; what a processor raises stays here.
-        """
+        """End the span alone, unless it has ended; what a processor raises stays here."""
         if self.ended:
             return
         self.ended = True

@@ -24,6 +24,9 @@ class Probe(ABC):
     makes_spans = True
     """False for what carries the context and makes no spans by default."""
 
+    nested = True
+    """Whether it is a part of the local span around it; not so what comes in from a socket."""
+
     @abstractmethod
     def open(self, server: Server | None) -> Any:
         """Make the object that the application works with: app, client, connection."""
