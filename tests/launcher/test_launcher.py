@@ -60,6 +60,45 @@ def test_set_up_starts_no_thread_and_is_done_once(run):
     assert (result.stdout, result.stderr) == ("TracerProvider 1\n", "")
 
 
+@pytest.mark.parametrize(
+    ("recorder", "module"),
+    [("", "spanbridge.recorder"), ("spanbridge", "spanbridge.recorder"), ("sdk", "opentelemetry")],
+    [("", "spanbridge.recorder"), ("spanbridge", "spanbridge.recorder"), ("sdk", "opentelemetry")],
+)
+def test_the_recorder_is_ours_unless_the_sdk_s_is_asked_for(run, agent, recorder, module):
+    result = run(
+        f"""
+        from opentelemetry import trace
+        with trace.get_tracer("app").start_as_current_span("x", attributes={{"a": 1}}) as span:
+            print(type(span).__module__.startswith({module!r}))
+        """,
+        DD_SERVICE="shop",
+        SPANBRIDGE_RECORDER=recorder,
+    )
+    assert (result.stdout, result.stderr) == ("True\n", "")
+    assert [span["metrics"]["a"] for span in agent.spans] == [1]
+
+
+def test_a_configuration_file_s_spans_are_recorded_by_ours(run):
+    # The package that reads such files is not installed; what it does in the end is to set the SDK's provider.
+    result = run(
+        """
+        import sys, types
+        from opentelemetry import trace
+        from opentelemetry.sdk.trace import TracerProvider
+        fake = sys.modules["opentelemetry.configuration"] = types.ModuleType("opentelemetry.configuration")
+        fake.load_config_file = lambda path: path
+        fake.configure_sdk = lambda configuration: trace.set_tracer_provider(TracerProvider())
+        from spanbridge.launcher import SpanbridgeConfigurator
+        SpanbridgeConfigurator().configure()
+        print(type(trace.get_tracer("app").start_span("x")).__module__)
+        """,
+        launcher=False,
+        OTEL_CONFIG_FILE="otel.yaml",
+    )
+    assert (result.stdout, result.stderr) == ("spanbridge.recorder.span\n", "")
+
+
 def test_the_environment_names_a_distro_and_a_configurator(run):
     result = run("import os; print(os.environ['OTEL_PYTHON_DISTRO'], os.environ['OTEL_PYTHON_CONFIGURATOR'])")
     assert result.stdout == "spanbridge spanbridge\n"

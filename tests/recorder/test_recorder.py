@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from opentelemetry import context as context_api
 from opentelemetry import trace
+from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ConcurrentMultiSpanProcessor, ReadableSpan, SpanLimits, SpanProcessor
@@ -396,7 +397,10 @@ def test_a_copy_is_what_exporters_get(tracer: Any) -> None:
     span = tracer.start_span("x", attributes={"a": [1]})
     span.add_event("e", {"b": 2})
     span.end()
-    for copied in (copy.copy(span), copy.deepcopy(span)):
+    copies = [copy.copy(span)]
+    if hasattr(BoundedAttributes, "__deepcopy__"):  # older SDKs cannot copy their own
+        copies.append(copy.deepcopy(span))
+    for copied in copies:
         assert type(copied) is ReadableSpan
         assert copied.to_json() == span.to_json()
 
