@@ -431,6 +431,36 @@ def test_a_new_sampler_of_a_tracer_decides(tracer: Any) -> None:
     assert not tracer.start_span("x").is_recording()
 
 
+def test_a_sampler_may_decide_quickly_unless_a_subclass_decides_otherwise(tracer: Any) -> None:
+    class Quick(sdk.sampling.Sampler):
+        def should_sample(self, parent_context: Any, trace_id: int, name: str, *_: Any, **__: Any) -> Any:
+            raise AssertionError
+
+        def quick_decision(self, context: Any, trace_id: int, name: str, *_: Any) -> Any:
+            return sdk.sampling.Decision.RECORD_ONLY
+
+        def get_description(self) -> str:
+            return "Quick"
+
+    class Other(Quick):
+        def should_sample(self, parent_context: Any, trace_id: int, name: str, *_: Any, **__: Any) -> Any:
+            return sdk.sampling.SamplingResult(sdk.sampling.Decision.DROP)
+
+    tracer.sampler = Quick()
+    span = tracer.start_span("x", attributes={"a": 1})
+    assert (span.is_recording(), span.context.trace_flags.sampled, dict(span.attributes)) == (True, False, {"a": 1})
+    tracer.sampler = Other()
+    assert not tracer.start_span("x").is_recording()
+
+
+def test_a_known_sampler_that_was_patched_is_asked(tracer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler = sdk.sampling.StaticSampler(sdk.sampling.Decision.RECORD_AND_SAMPLE)
+    dropped = sdk.sampling.SamplingResult(sdk.sampling.Decision.DROP)
+    monkeypatch.setattr(sampler, "should_sample", lambda *_, **__: dropped)
+    tracer.sampler = sampler
+    assert not tracer.start_span("x").is_recording()
+
+
 def test_other_ids(kept: Kept) -> None:
     class Zero(sdk.IdGenerator):
         def generate_trace_id(self) -> int:

@@ -62,10 +62,10 @@ class Decisions:
 
 def known_decisions(sampler: Any) -> Decisions:
     """Tell which decisions of a sampler can be known beforehand: those of the SDK's own, which pass on attributes."""
-    kind = type(sampler)
-    if kind.should_sample is StaticSampler.should_sample:
+    answers = getattr(sampler.should_sample, "__func__", None)
+    if answers is StaticSampler.should_sample:
         return Decisions(*[sampler._decision] * 5)
-    if kind.should_sample is ParentBased.should_sample:
+    if answers is ParentBased.should_sample:
         return Decisions(
             known_decisions(sampler._root).root,
             known_decisions(sampler._remote_parent_sampled).remote_sampled,
@@ -76,8 +76,18 @@ def known_decisions(sampler: Any) -> Decisions:
     return Decisions()
 
 
+def quick_decision(sampler: Any) -> Callable[..., Decision] | None:
+    """Answer a sampler's method of that name, which decides without making a `SamplingResult`, if it has one.
+
+    It takes (context, trace id, name, kind, attributes, the parent's SpanContext), and stands for a `should_sample`
+    that passes attributes and trace state on. One that a subclass has overridden is not what it stands for.
+    """
+    owner = next((cls for cls in type(sampler).__mro__ if "should_sample" in vars(cls)), object)
+    return sampler.quick_decision if "quick_decision" in vars(owner) else None
+
+
 class Tracer(sdk.Tracer):
-    """Made of a tracer of the SDK's by `record`; all that the provider tells that one, it tells this one."""
+    """Made of a tracer of the SDK's by `of`; all that the provider tells that one, it tells this one."""
 
     takes_over = True  # `start_span` has that argument
     room: float
@@ -101,7 +111,7 @@ class Tracer(sdk.Tracer):
 
     def _learn(self, sampler: Any) -> Decisions:
         self._decisions, self._known = known_decisions(sampler), sampler
-        self._quick = getattr(sampler, "quick_decision", None)
+        self._quick = quick_decision(sampler)
         return self._decisions
 
     def start_span(  # noqa: C901 - one function, for a call within it costs as much as a tenth of it
