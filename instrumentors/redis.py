@@ -88,18 +88,9 @@ def _pipeline(setup: Setup) -> Callable[..., Command | None]:
 
     def describe(pipeline: Any, *args: Any, **kwargs: Any) -> Command | None:
         commands = [_arguments(command) for command in _stack(pipeline)]
-        if not commands:
-            return None  # nothing is sent
-        verbs = {redis_operation(command) for command in commands[:_SHOWN]}
-        verb = f"PIPELINE {verbs.pop()}" if len(verbs) == 1 and len(commands) <= _SHOWN else "PIPELINE"
-        text = "\n".join(redis_command(command, keys=keys) for command in commands[:_SHOWN])
-        return Command(_target_of(pipeline), verb, text, (pipeline, args, kwargs), batch=len(commands))
+        return keyvalue.redis_batch(_target_of(pipeline), commands, (pipeline, args, kwargs), keys=keys)
 
     return describe
-
-
-# Commands of a pipeline that are written out; how many there are is told by `db.operation.batch.size`.
-_SHOWN = 100
 
 
 # What contrib says, for `contrib` mode: every argument masked; names, lengths and the connection in its own way.

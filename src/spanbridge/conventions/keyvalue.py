@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.trace import SpanKind
 
 from spanbridge.conventions import http
+from spanbridge.conventions.commands import redis_command, redis_operation
 from spanbridge.conventions.database import text_keys
 from spanbridge.core.options import Option, boolean
 from spanbridge.core.tracing import DATABASE, HTTP, Operation, record_failure, traced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from opentelemetry.trace import Span
 
@@ -64,6 +65,22 @@ class Command:
         self.batch = batch
         self.name = name
         self.extra = extra
+
+
+# Commands of a pipeline that are written out; how many there are is told by `db.operation.batch.size`.
+_SHOWN = 100
+
+
+def redis_batch(
+    target: Target, commands: Sequence[Sequence[Any]], source: tuple[Any, ...] = (), *, keys: bool
+) -> Command | None:
+    """Describe a pipeline of Redis by the arguments of its commands; None for an empty one, which sends nothing."""
+    if not commands:
+        return None
+    verbs = {redis_operation(command) for command in commands[:_SHOWN]}
+    verb = f"PIPELINE {verbs.pop()}" if len(verbs) == 1 and len(commands) <= _SHOWN else "PIPELINE"
+    text = "\n".join(redis_command(command, keys=keys) for command in commands[:_SHOWN])
+    return Command(target, verb, text, source, batch=len(commands))
 
 
 def call(
