@@ -13,10 +13,9 @@ from opentelemetry.trace import SpanKind
 
 from spanbridge.conventions import http, keyvalue
 from spanbridge.conventions.database import Target
-from spanbridge.conventions.mongodb import Commands, listen
+from spanbridge.conventions.mongodb import CAPTURE_STATEMENT, Commands, listen
 from spanbridge.core import semconv
 from spanbridge.core.instrumentor import Instrumentor
-from spanbridge.core.options import Option, boolean
 from spanbridge.core.patching import Library, Patch
 from spanbridge.core.tracing import DATABASE, Operation, Setup, TracerSource, observed, traced_failures
 from spanbridge.version import __version__ as __version__
@@ -143,7 +142,7 @@ class PymongoInstrumentor(Instrumentor):
             ("response_hook", "(span, CommandSucceededEvent)"),
             ("failed_hook", "(span, CommandFailedEvent)"),
         ),
-        Option("capture_statement", False, "Show the values in filters; by default they are masked.", boolean),
+        CAPTURE_STATEMENT,
     )
     patches = (
         Patch("pymongo.monitoring", "register", _registering),

@@ -30,7 +30,7 @@ def _target(host: str | None, port: int | None) -> Target:
 
 def _target_of(client: Any) -> Target:
     """Answer the first of the nodes that a client was given."""
-    nodes = getattr(getattr(client.connection_pool, "nodes", None), "startup_nodes", None) or ({},)
+    nodes: Any = getattr(getattr(client.connection_pool, "nodes", None), "startup_nodes", None) or ({},)
     port = nodes[0].get("port")
     return _target(nodes[0].get("host"), port and int(port))
 

@@ -17,6 +17,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from spanbridge.conventions import http
 from spanbridge.conventions.database import Target, text_keys
+from spanbridge.core.options import Option, boolean
 from spanbridge.core.semconv import pick
 from spanbridge.core.tracing import DATABASE, HTTP, Operation, opener, record_failure
 
@@ -44,6 +45,10 @@ _MODIFIERS = {
     "returnKey": "$returnKey",
     "showRecordId": "$showDiskLoc",
 }
+
+CAPTURE_STATEMENT = Option(
+    "capture_statement", False, "Show the values in filters; by default they are masked.", boolean
+)
 
 
 def normalised(value: Any, levels: int = _LEVELS) -> Any:

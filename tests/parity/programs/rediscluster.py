@@ -10,8 +10,8 @@
 # [[tool.parity.differences]]
 # reason = "command words are written in capitals"
 # side = "ddtrace"
-# pattern = "cluster \\| redis"
-# replacement = "CLUSTER | redis"
+# pattern = "\\| cluster \\|"
+# replacement = "| CLUSTER |"
 # ///
 """Commands, pipelines and failures of redis-py-cluster."""
 
