@@ -31,7 +31,7 @@ mongoengine.connect("parity", host="127.0.0.1", port=int(os.environ["SECANTUSDB_
 class User(mongoengine.Document):
     name = mongoengine.StringField()
     age = mongoengine.IntField()
-    meta = {"auto_create_index": False}
+    meta = {"auto_create_index": False}  # noqa: RUF012
 
 
 ann = User(name="ann", age=30).save()
