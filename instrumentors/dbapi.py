@@ -260,11 +260,15 @@ class DriverInstrumentor(Instrumentor):
     @classmethod
     def stand_in(cls, made: Any, setup: Setup) -> Any:
         """Answer a proxy for what `connect` made, if that is a connection, but none of the driver's own classes."""
-        if setup.source.closed or cls.driver.knows(made) or not hasattr(made, "cursor"):
+        try:
+            if setup.source.closed or cls.driver.knows(made) or not hasattr(made, "cursor"):
+                return made
+            names = ("tracer_provider", "capture_parameters", *(option.name for option in sqlcommenter.OPTIONS))
+            options: dict[str, Any] = {name: setup.options.get(name) for name in names}
+            return cls.instrument_connection(made, **options)
+        except Exception as error:
+            report(f"{setup.integration}: tracing a connection", error)
             return made
-        names = ("tracer_provider", "capture_parameters", *(option.name for option in sqlcommenter.OPTIONS))
-        options: dict[str, Any] = {name: setup.options.get(name) for name in names}
-        return cls.instrument_connection(made, **options)
 
 
 class DatabaseApiIntegration:

@@ -6,6 +6,7 @@ traced: large objects, notifications, `tpc_begin` (which sends nothing), and con
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import wraps
 from sys import modules
 from typing import TYPE_CHECKING, Any
@@ -90,7 +91,8 @@ class _Classes:
             return True
         if not isinstance(made, self.connections.root):
             return False
-        made.cursor_factory = self.cursors.of(made.cursor_factory or self.cursors.root)
+        with suppress(Exception):
+            made.cursor_factory = self.cursors.of(made.cursor_factory or self.cursors.root)
         return True
 
 

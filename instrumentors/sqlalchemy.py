@@ -128,22 +128,31 @@ class EngineTracer:
     # The scope is kept where SQLAlchemy keeps all that belongs to one execution.
 
     def _before(self, connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> Any:
+        return self._start(connection, cursor, statement, parameters, context, many) or (statement, parameters)
+
+    def _started(self, connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> Any:
         scope = self._begin((connection, cursor, statement, parameters, context, many), {})
         if scope is None:
-            return statement, parameters
+            return None
         vars(connection if context is None else context)[_SCOPE] = scope
         return scope.args[_STATEMENT], parameters
 
-    def _after(self, connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
+    def _completed(
+        self, connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool
+    ) -> None:
         scope = vars(connection if context is None else context).pop(_SCOPE, None)
         if scope is not None:
             scope.complete(None)
 
-    def _failed(self, context: Any) -> None:
+    def _gone_wrong(self, context: Any) -> None:
         holder = context.execution_context or context.connection
         scope = None if holder is None else vars(holder).pop(_SCOPE, None)
         if scope is not None:
             scope.fail(context.original_exception)
+
+    _start = guarded(_started, "sqlalchemy: a statement's start")
+    _after = guarded(_completed, "sqlalchemy: a statement's end")
+    _failed = guarded(_gone_wrong, "sqlalchemy: a statement's failure")
 
 
 _SCOPE = "_spanbridge_scope"

@@ -283,24 +283,27 @@ class Subclasses:
 
     def adopt(self, instance: Any) -> bool:
         """Give an object that somebody else has made its traced class; say False where that is not possible."""
-        cls: Any = type(instance)
-        traced_class = self.of(cls)
         try:
+            cls: Any = type(instance)
+            traced_class = self.of(cls)
             if traced_class is not cls:
                 instance.__class__ = traced_class
+            return isinstance(instance, self.traced_root)
         except TypeError:  # its class is C
             return False
-        return isinstance(instance, self.traced_root)
+        except Exception as error:
+            report("tracing an object of the driver", error)
+            return False
 
     def _make(self, base: type) -> type:
         """Answer the traced version of `base`; a class that is no `root`, or one already, as it is."""
-        if base is self.root:
-            return self.traced_root
-        if not issubclass(base, self.root) or issubclass(base, self.traced_root):
-            return base
         try:
+            if base is self.root:
+                return self.traced_root
+            if not issubclass(base, self.root) or issubclass(base, self.traced_root):
+                return base
             return _alike(base, (base, self.traced_root), {})
-        except TypeError as error:  # a class that lets nobody inherit
+        except Exception as error:  # such as TypeError of a class that lets nobody inherit
             report(f"tracing {base.__qualname__}", error)
             return base
 

@@ -1,0 +1,152 @@
+"""Breaks lines of ours, one at a time: whatever line raises, the application may not notice."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import threading
+from contextlib import contextmanager
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import CodeType, FrameType
+
+HOMES = tuple(
+    str(Path(str(import_module(name).__file__)).parent)
+    for name in ("spanbridge", "spanbridge.instrumentors", "spanbridge.exporters")
+)
+# What stands between the application and our guards: it calls, attaches and detaches, and does nothing that can fail.
+# The first are whole files, the others functions, each of a few lines.
+GLUE_FILES = ("core/tracing.py", "core/guard.py", "core/patching.py", "core/context.py", "testing.py")
+GLUE = {
+    ("asgi.py", "enter"),  # awaits the traced application
+    ("asgi.py", "watched_send"),  # awaits the server's `send`; what it notes is guarded
+    ("aws.py", "call_plain"),  # calls one of two replacements
+    ("aws.py", "call_async"),
+    ("aws.py", "_receives"),  # compares a name
+    ("carry.py", "__init__"),  # keeps its two arguments
+    ("carry.py", "__call__"),  # runs the function that was handed over, in its context
+    ("carry.py", "context_to_carry"),  # asks for the current context
+    ("database.py", "adopt"),  # all of it is guarded but the last answer
+    ("drivers.py", "call"),  # calls the driver
+    ("drivers.py", "call_async"),
+    ("elasticsearch.py", "_named"),  # the client's own span, entered
+    ("futures.py", "run_once"),  # runs the thread's own `run`
+    ("futures.py", "put_back"),
+    ("gevent.py", "start"),  # calls the greenlet's own
+    ("gevent.py", "start_later"),
+    ("futures.py", "_is_shared"),  # reads attributes
+    ("http_server.py", "answered"),  # asks and closes the scope; what it describes is guarded
+    ("httplib.py", "before"),  # completes the scope
+    ("httplib.py", "_taken"),  # takes an attribute off
+    ("psycopg2.py", "make_cursor"),  # calls the driver
+    ("psycopg2.py", "trace"),  # asks `adopt`; the rest is guarded
+    ("sqlalchemy.py", "_before"),  # calls what is guarded
+    ("sqlite3.py", "cursor"),
+    ("sqlite3.py", "backup"),
+}
+# What replacements call the original: their own lines are glue as well, what they call must be guarded.
+ORIGINALS = {"wrapped", "original"}
+
+Line = tuple[str, int]
+
+
+class ChaosError(Exception):
+    """What no application expects."""
+
+
+def is_ours(filename: str) -> bool:
+    """Say whether a file is of the package."""
+    return filename.startswith(HOMES) and not filename.endswith(GLUE_FILES)
+
+
+@cache
+def _wrappers(filename: str) -> frozenset[tuple[str, int]]:
+    """The functions of a file, by name and first line, that call an original."""
+    found = set()
+    for node in ast.walk(ast.parse(Path(filename).read_text())):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            own = [part for statement in node.body for part in _walk_own(statement)]
+            calls = {part.func.id for part in own if isinstance(part, ast.Call) and isinstance(part.func, ast.Name)}
+            if calls & ORIGINALS:
+                found.add((node.name, min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])))
+    return frozenset(found)
+
+
+@cache
+def _guards(filename: str) -> frozenset[int]:
+    """The lines of a file that say no more than `try:`; they cannot raise, though tracing counts them."""
+    return frozenset(
+        node.lineno for node in ast.walk(ast.parse(Path(filename).read_text())) if isinstance(node, ast.Try)
+    )
+
+
+def _walk_own(node: ast.AST) -> Iterator[ast.AST]:
+    """A statement and what it is made of, without the functions defined in it."""
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)):
+        return
+    yield node
+    for child in ast.iter_child_nodes(node):
+        yield from _walk_own(child)
+
+
+def _is_breakable(code: CodeType) -> bool:
+    path = code.co_filename
+    return (
+        is_ours(path)
+        and (Path(path).name, code.co_name) not in GLUE
+        and (code.co_name, code.co_firstlineno) not in _wrappers(path)
+    )
+
+
+@contextmanager
+def traced(at_line: Callable[[Line], None]) -> Iterator[None]:
+    """Call `at_line` before each line of ours that runs, in this thread and in those that start meanwhile."""
+
+    def local(frame: FrameType, event: str, argument: object) -> object:
+        if event == "line" and frame.f_lineno not in _guards(frame.f_code.co_filename):
+            at_line((frame.f_code.co_filename, frame.f_lineno))
+        return local
+
+    def every(frame: FrameType, event: str, argument: object) -> object:
+        return local if _is_breakable(frame.f_code) else None
+
+    before = sys.gettrace()
+    threading.settrace(every)  # type: ignore[arg-type]
+    sys.settrace(every)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+        threading.settrace(before)  # type: ignore[arg-type]
+
+
+@contextmanager
+def broken(line: Line) -> Iterator[list[Line]]:
+    """Let one line raise, every time; answers the list of times that it did."""
+    hits: list[Line] = []
+
+    def at_line(here: Line) -> None:
+        if here == line:
+            hits.append(here)
+            raise ChaosError(f"{here[0]}:{here[1]}")
+
+    with traced(at_line):
+        yield hits
+
+
+def lines_of(work: Callable[[], object]) -> list[Line]:
+    """Every line of ours that `work` runs through, in order."""
+    lines: dict[Line, None] = {}
+    with traced(lambda line: lines.setdefault(line)):
+        work()
+    return list(lines)
+
+
+def shown(line: Line) -> str:
+    """A line as a person would name it."""
+    return f"{Path(line[0]).name}:{line[1]}"
