@@ -182,7 +182,7 @@ class Shop(NamedTuple):
     ) -> Iterator[subprocess.Popen[bytes]]:
         arguments = [sys.executable, "-m", "celery", "-A", "celery_shop", command, "-l", "INFO"]
         if command == "worker":
-            arguments += ["-P", pool, "-c", "1", "--without-mingle", "--without-gossip"]
+            arguments += ["-P", pool, "-c", "1"]
         with (self.folder / f"{command}.log").open("ab") as log:
             process = subprocess.Popen([*arguments, *options], env=self.variables, stderr=log, stdout=log, cwd=HERE)
             try:

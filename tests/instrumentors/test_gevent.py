@@ -42,7 +42,7 @@ ORDERS = {
 def run(program: str, order: str = "") -> str:
     text = dedent(PRELUDE + f"\n    {order}\n    spans = trace_here()\n" + program)
     done = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", "-c", text], capture_output=True, text=True, timeout=300
+        [sys.executable, "-W", "error::RuntimeWarning", "-c", text], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -223,7 +223,7 @@ with trace.get_tracer("application").start_as_current_span("request"):
     assert gevent.spawn(here).get() == here() != 0
 """
     launcher = Path(sysconfig.get_path("scripts"), "opentelemetry-instrument")
-    command = [launcher, sys.executable, "-W", "error", "-c", program]
+    command = [launcher, sys.executable, "-W", "error::RuntimeWarning", "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
