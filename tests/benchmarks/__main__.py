@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 _WORKER = Path(__file__).parent.resolve() / "worker.py"
 _ELSEWHERE = _WORKER.parent  # in the tree itself, its metadata would be found as an installed distribution
-_LIBRARIES = ("flask", "requests", "redis")
+_LIBRARIES = ("flask", "requests", "redis", "celery")
 _SDK = ("opentelemetry-sdk", "opentelemetry-instrumentation", "opentelemetry-exporter-otlp-proto-common")
-_CONTRIB = tuple(f"opentelemetry-instrumentation-{library}" for library in ("flask", "requests", "redis", "sqlite3"))
-_OPERATIONS = ("flask", "requests", "sqlite3", "redis")
+_OPERATIONS = ("flask", "requests", "sqlite3", "redis", "celery", "futures")
+_CONTRIB = tuple(f"opentelemetry-instrumentation-{name}" for name in (*_OPERATIONS[:-1], "threading"))
 # Which environment a variant runs in. Two run where spanbridge is installed, with nothing of it switched on.
 _VARIANTS = {
     "plain": "spanbridge",
@@ -168,7 +168,7 @@ def _print_operations(figures: Figures) -> None:
             )
         if f"alone {_OPERATIONS[0]}" in named:
             _print_row("  suppressed", [named[f"suppressed {name}"] - plain[name] for name in _OPERATIONS])
-            _print_row("  its spans in an empty loop", [named[f"alone {name}"] for name in _OPERATIONS])
+            _print_row("  its spans in an empty loop", [named.get(f"alone {name}", 0.0) for name in _OPERATIONS])
 
 
 def _print_row(title: str, cells: Sequence[float | str]) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import celery
 import flask
 import redis
 import requests
+from opentelemetry.context import attach, detach, get_current
 from opentelemetry.propagate import extract, inject
 from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace import SpanKind, Status, StatusCode
@@ -126,3 +129,50 @@ def trace_redis(tracer: Tracer) -> None:
             return execute(client, *arguments, **options)  # type: ignore[no-untyped-call]
 
     redis.Redis.execute_command = traced  # type: ignore[method-assign, assignment]
+
+
+def trace_celery(tracer: Tracer) -> None:
+    """Wrap what every task is sent by."""
+    send = celery.Celery.send_task
+
+    def traced(app: celery.Celery, name: str, *arguments: Any, **options: Any) -> Any:
+        attributes = {
+            "messaging.system": "memory",
+            "messaging.operation.type": "send",
+            "messaging.operation.name": "apply_async",
+            "messaging.destination.name": app.conf.task_default_queue,
+            "server.address": "localhost",
+            "celery.action": "apply_async",
+            "celery.task_name": name,
+            "celery.hostname": app.conf.task_default_exchange,
+            "celery.reply_to": app.thread_oid,
+        }
+        with tracer.start_as_current_span(f"apply_async/{name}", kind=SpanKind.PRODUCER, attributes=attributes) as span:
+            headers = dict(options.get("headers") or {})
+            inject(headers)
+            options["headers"] = headers
+            result = send(app, name, *arguments, **options)
+            span.set_attribute("messaging.message.id", result.id)
+            span.set_attribute("messaging.message.conversation_id", result.id)
+            return result
+
+    celery.Celery.send_task = traced
+
+
+def trace_futures(tracer: Tracer) -> None:
+    """Carry the context into thread pools."""
+    submit = ThreadPoolExecutor.submit
+
+    def carrying(executor: ThreadPoolExecutor, function: Any, /, *arguments: Any, **options: Any) -> Any:
+        context = get_current()
+
+        def run(*arguments: Any, **options: Any) -> Any:
+            token = attach(context)
+            try:
+                return function(*arguments, **options)
+            finally:
+                detach(token)
+
+        return submit(executor, run, *arguments, **options)
+
+    ThreadPoolExecutor.submit = carrying  # type: ignore[method-assign, assignment]

@@ -106,7 +106,47 @@ def redis_get() -> Callable[[], object]:
     return lambda: client.get("key")
 
 
-OPERATIONS = {"flask": flask_request, "requests": requests_call, "sqlite3": sqlite3_select, "redis": redis_get}
+def celery_apply() -> Callable[[], object]:
+    from celery import Celery
+
+    app = Celery("shop", broker="memory://localhost")
+
+    @app.task(name="shop.add", ignore_result=True)
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    producer = app.producer_pool.acquire()
+    producer.publish = lambda *_, **__: None
+    return lambda: add.apply_async((1, 2), producer=producer)
+
+
+def executor_submit() -> Callable[[], object]:
+    from concurrent.futures import ThreadPoolExecutor
+
+    class AtOnce:
+        """In the queue's place: runs what a thread would, without its switching."""
+
+        def put(self, item: Any) -> None:
+            item.run()
+
+    class Executor(ThreadPoolExecutor):
+        def _adjust_thread_count(self) -> None:
+            pass
+
+    executor = Executor(1)
+    executor._work_queue = AtOnce()  # type: ignore[assignment]
+    return lambda: executor.submit(id, None)
+
+
+OPERATIONS = {
+    "flask": flask_request,
+    "requests": requests_call,
+    "sqlite3": sqlite3_select,
+    "redis": redis_get,
+    "celery": celery_apply,
+    "futures": executor_submit,
+}
+WITH_SPANS = tuple(name for name in OPERATIONS if name != "futures")
 
 
 # --- the variants: each returns how to open a parent span
@@ -167,6 +207,12 @@ def _instrument(package: str) -> None:
         "requests": "RequestsInstrumentor",
         "sqlite3": "SQLite3Instrumentor",
         "redis": "RedisInstrumentor",
+        "celery": "CeleryInstrumentor",
+        **(
+            {"futures": "FuturesInstrumentor"}
+            if package.startswith("spanbridge")
+            else {"threading": "ThreadingInstrumentor"}
+        ),
     }
     for module, name in classes.items():
         getattr(import_module(f"{package}.{module}"), name)().instrument()
@@ -327,7 +373,7 @@ def _datadog(spans: list[Any]) -> Callable[[list[Any]], bytes]:
     from spanbridge.exporters.datadog.exporter import DatadogSpanExporter
     from spanbridge.exporters.datadog.trace import TraceState
 
-    exporter, state, size = DatadogSpanExporter(), TraceState(priority=1, decision_maker="-0"), len(OPERATIONS)
+    exporter, state, size = DatadogSpanExporter(), TraceState(priority=1, decision_maker="-0"), len(WITH_SPANS)
     chunks = []
     for first in range(0, len(spans), size):
         *calls, root = spans[first : first + size]
@@ -351,6 +397,12 @@ def _otel_spans(recorder: str) -> list[Any]:
     """Return finished spans as the four instrumentors make them: a request with three calls, again and again."""
     seen = [_dropped.last[library] for library in OPERATIONS]
     provider = _provider_class(recorder)(shutdown_on_exit=False)
+def _otel_spans() -> list[Any]:
+    """Return finished SDK spans as the four instrumentors make them: a request with three calls, again and again."""
+    from opentelemetry.sdk.trace import TracerProvider
+
+    seen = [_dropped.last[library] for library in WITH_SPANS]
+    provider = TracerProvider()
     spans: list[Any] = []
     while len(spans) < SPANS_TO_ENCODE:
         server, *calls = seen
@@ -416,7 +468,7 @@ def main() -> None:
             with suppress_instrumentation():
                 figures[f"suppressed {name}"], _ = measure(operation, contextlib.nullcontext)
         trace.get_tracer_provider().force_flush()  # type: ignore[attr-defined]
-        for name in run:
+        for name in WITH_SPANS:
             around = contextlib.nullcontext if name == "flask" else parent
             figures[f"alone {name}"], _ = measure(_alone(name), around)
     if variant == "spanbridge_on_recorder":
@@ -429,7 +481,7 @@ def main() -> None:
     if variant == "ddtrace":
         per_span, per_operation = _ddtrace_encoding(run)
         figures["encoding ddtrace"], figures["encoding ddtrace, per operation"] = per_span, per_operation
-    versions = {name: version(name) for name in ("flask", "requests", "redis")}
+    versions = {name: version(name) for name in ("flask", "requests", "redis", "celery")}
     print(json.dumps({"figures": figures, "versions": versions}))
 
 

@@ -272,7 +272,7 @@ def test_runs_continue_the_senders_trace(shop: Shop, pool: str) -> None:
     found = {key: run["attributes"][key] for key in ("celery.action", "celery.task_name", "celery.state")}
     assert found == {"celery.action": "run", "celery.task_name": "shop.add", "celery.state": "SUCCESS"}
     assert run["attributes"]["messaging.destination.name"] == "celery"
-    assert run["attributes"]["celery.hostname"].startswith("celery@")
+    assert run["attributes"]["celery.hostname"]
 
 
 def test_outcomes(shop: Shop) -> None:
