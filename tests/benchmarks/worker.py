@@ -397,6 +397,8 @@ def _otel_spans(recorder: str) -> list[Any]:
     """Return finished spans as the four instrumentors make them: a request with three calls, again and again."""
     seen = [_dropped.last[library] for library in OPERATIONS]
     provider = _provider_class(recorder)(shutdown_on_exit=False)
+
+
 def _otel_spans() -> list[Any]:
     """Return finished SDK spans as the four instrumentors make them: a request with three calls, again and again."""
     from opentelemetry.sdk.trace import TracerProvider
