@@ -208,12 +208,9 @@ def _instrument(package: str) -> None:
         "sqlite3": "SQLite3Instrumentor",
         "redis": "RedisInstrumentor",
         "celery": "CeleryInstrumentor",
-        **(
-            {"futures": "FuturesInstrumentor"}
-            if package.startswith("spanbridge")
-            else {"threading": "ThreadingInstrumentor"}
-        ),
     }
+    ours = package.startswith("spanbridge")
+    classes |= {"futures": "FuturesInstrumentor"} if ours else {"threading": "ThreadingInstrumentor"}
     for module, name in classes.items():
         getattr(import_module(f"{package}.{module}"), name)().instrument()
 
@@ -395,16 +392,8 @@ def _microseconds_per_span(encode: Callable[[Any], object], spans: Any) -> float
 
 def _otel_spans(recorder: str) -> list[Any]:
     """Return finished spans as the four instrumentors make them: a request with three calls, again and again."""
-    seen = [_dropped.last[library] for library in OPERATIONS]
-    provider = _provider_class(recorder)(shutdown_on_exit=False)
-
-
-def _otel_spans() -> list[Any]:
-    """Return finished SDK spans as the four instrumentors make them: a request with three calls, again and again."""
-    from opentelemetry.sdk.trace import TracerProvider
-
     seen = [_dropped.last[library] for library in WITH_SPANS]
-    provider = TracerProvider()
+    provider = _provider_class(recorder)(shutdown_on_exit=False)
     spans: list[Any] = []
     while len(spans) < SPANS_TO_ENCODE:
         server, *calls = seen
