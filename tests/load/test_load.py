@@ -37,6 +37,8 @@ DJANGO = tuple(name.replace("GET /", "GET ") for name in routes("<int:number>"))
 CASES = (
     Case("aiohttp", "", ("aiohttp",), routes("{number}")),
     Case("asgi", "uvicorn", ("uvicorn",), ("GET",)),
+    Case("falcon", "gunicorn", ("falcon", "gunicorn"), routes("{number:int}")),
+    Case("falcon", "waitress", ("falcon", "waitress"), routes("{number:int}")),
     Case("starlette", "uvicorn", ("starlette", "uvicorn"), routes("{number:int}")),
     Case("bottle", "gunicorn", ("bottle", "gunicorn"), routes("<number:int>")),
     Case("bottle", "waitress", ("bottle", "waitress"), routes("<number:int>")),
