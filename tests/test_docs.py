@@ -108,6 +108,7 @@ PROOFS = {
     r"(DD_SERVICE=[\w-]+ )?(DD_ENV=prod )?opentelemetry-instrument python app.py": RUN,
     r"spanbridge doctor -- python app.py": RUN,
     r"DD_SERVICE=shop .*opentelemetry-instrument (gunicorn|uvicorn) .*": "tests/launcher/test_servers.py",
+    r"DD_SERVICE=[\w-]+ opentelemetry-instrument celery .*": "tests/instrumentors/test_celery.py",
     r"python -m tests.newcomer toy.*": "tests/test_newcomer.py",
 }
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from spanbridge.testing import encode
-from tests.contract.test_contract import instrumentor, name, trial  # noqa: F401 - fixtures
+from tests.contract.test_contract import ENTRIES, instrumentor, name, trial  # noqa: F401 - fixtures
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples.json"
 # What differs from run to run.
@@ -41,3 +41,7 @@ def test_example(name: str, instrumentor: Any, trial: Any, spans: Any) -> None: 
     for example in (*made, *known.get(name, [])):  # values may differ between versions, names may not
         example["attributes"] = sorted(example["attributes"])
     assert known.get(name) == made, "run WRITE_EXAMPLES=1 pytest tests/contract/test_examples.py"
+
+
+def test_every_integration_has_an_example() -> None:
+    assert json.loads(EXAMPLES.read_text()).keys() == ENTRIES.keys()
