@@ -300,3 +300,29 @@ def test_no_text_makes_it_slow(dialect):
             short, long = (start + piece * (length // len(piece)) + end for length in (3_000, 30_000))
             attempts = (_seconds(long, dialect) < 40 * _seconds(short, dialect) + 0.01 for _ in range(5))
             assert any(attempts), (start, piece)
+
+
+@pytest.mark.parametrize(
+    ("text", "statement", "parameters", "shown"),
+    [
+        (
+            "syntax error at or near \"x\"\nLINE 1: SELECT 'hunter2' x x",
+            "SELECT 'hunter2' x x",
+            None,
+            'syntax error at or near "x"\nLINE 1: SELECT ? x x',
+        ),
+        (
+            "Key (email)=(ann@shop) already exists",
+            "INSERT INTO t VALUES (%s)",
+            ("ann@shop",),
+            "Key (email)=(?) already exists",
+        ),
+        ("Duplicate entry 'O''Neil' for key", "INSERT INTO t VALUES ('O''Neil')", None, "Duplicate entry ? for key"),
+        ("out of range: 4111111111111111", "SELECT 4111111111111111::int", None, "out of range: ?"),
+        ("near line 1", "SELECT 1", (1,), "near line 1"),
+        ("bad value b'secret' and deep", "x", {"a": [b"secret"], "b": ("deep",)}, "bad value b'?' and ?"),
+        ("no such table: items", "SELECT * FROM items", None, "no such table: items"),
+    ],
+)
+def test_what_an_exception_quotes(text, statement, parameters, shown):
+    assert sql.without_values(text, statement, sql.POSTGRESQL, parameters) == shown

@@ -38,7 +38,13 @@ if TYPE_CHECKING:
 
     from spanbridge.testing import Payload, Spans
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning" if django.VERSION < (4,) else "error")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning" if django.VERSION < (4,) else "error"),
+    # Django before 4.2 leaves the body of an ASGI request open.
+    pytest.mark.filterwarnings(
+        "ignore:Unclosed file <tempfile.SpooledTemporaryFile:ResourceWarning" if django.VERSION < (4, 2) else "error"
+    ),
+]
 ASYNC = pytest.mark.skipif(django.VERSION < (3, 1), reason="async views came with Django 3.1")
 NAMES_IN_VIEWS = django.VERSION >= (3, 1)
 

@@ -337,3 +337,15 @@ def test_as_contrib_does(monkeypatch: pytest.MonkeyPatch, spans: Spans) -> None:
     [span] = spans
     assert span["name"] == "select"
     assert span["attributes"] == {"db.system": "sqlite", "db.statement": "select 'kept'"}
+
+
+def test_no_literal_leaves_with_an_exception(spans):
+    SQLite3Instrumentor().instrument()
+    connection = sqlite3.connect(":memory:")
+    with pytest.raises(sqlite3.OperationalError) as caught:
+        connection.execute("SELECT hunter2_function('hunter2hunter2', x'aabbcc')")
+    assert "hunter2" in str(caught.value), "the application sees the message as it is"
+    with pytest.raises(sqlite3.OperationalError):
+        connection.execute("SELECT 'hunter2' FROM \"a 'hunter2' b\"")
+    assert "hunter2" not in str([span["description"] for span in spans[1:]])
+    assert "hunter2" not in str([event["attributes"]["exception.message"] for event in spans[1]["events"]])

@@ -63,7 +63,6 @@ def test_set_up_starts_no_thread_and_is_done_once(run):
 @pytest.mark.parametrize(
     ("recorder", "module"),
     [("", "spanbridge.recorder"), ("spanbridge", "spanbridge.recorder"), ("sdk", "opentelemetry")],
-    [("", "spanbridge.recorder"), ("spanbridge", "spanbridge.recorder"), ("sdk", "opentelemetry")],
 )
 def test_the_recorder_is_ours_unless_the_sdk_s_is_asked_for(run, agent, recorder, module):
     result = run(

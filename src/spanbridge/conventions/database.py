@@ -6,12 +6,12 @@ https://opentelemetry.io/docs/specs/semconv/database/database-spans/
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import SpanKind
 
-from spanbridge.conventions.sql import STATEMENT_LIMIT, dialect_of, operation_name, sanitize
+from spanbridge.conventions.sql import STATEMENT_LIMIT, dialect_of, operation_name, sanitize, without_values
 from spanbridge.core.attributes import checked
 from spanbridge.core.guard import report
 from spanbridge.core.semconv import Semconv, pick
@@ -205,7 +205,8 @@ def operation(
             span.set_attribute("db.response.returned_rows", rows)
 
     def failed(span: Span, query: Query, error: BaseException) -> None:
-        record_failure(span, error, error_type=semconv.database.stable and not contrib)
+        clean = None if contrib else partial(_without_values, query=query)
+        record_failure(span, error, error_type=semconv.database.stable and not contrib, clean=clean)
         code = status_code(error)
         if code and not contrib:
             span.set_attribute("db.response.status_code", code)
@@ -222,6 +223,10 @@ def operation(
         failed=failed,
         enrich=_enrich,
     )
+
+
+def _without_values(text: str, query: Query) -> str:
+    return without_values(text, query.statement, dialect_of(query.target.system), query.parameters)
 
 
 def _enrich(outer: Span, query: Query) -> None:

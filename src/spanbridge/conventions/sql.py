@@ -7,7 +7,13 @@ one that hides more wins.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cached_property, lru_cache
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 STATEMENT_LIMIT = 10_000
 """Characters of a statement that are looked at; a longer one is cut there and ends in `...`."""
@@ -52,6 +58,9 @@ _START = r"(?!\B\w)(?=[^\w\s,()=]|[\da-fnquxA-FNQUX]|\s[-/#])"
 _ITEM = rf"(?:[-+]\s*)?{_MARK}"
 _ROW = rf"\(\s*{_ITEM}(?:\s*,\s*{_ITEM})*\s*\)"
 _ROWS = re.compile(rf"{_ROW}(?:\s*,\s*{_ROW})*")
+
+# Of the values that an exception may quote: shorter ones would take the words of the message with them.
+_SHORTEST_VALUE, _MOST_VALUES = 2, 1000
 
 _VERB = re.compile(rf"(?:[\s(;{{]+|(?:--|\#|//)[^\n]*|{_BLOCK_COMMENT})*(?P<verb>[A-Za-z_]+)?", re.DOTALL)
 
@@ -171,6 +180,34 @@ def sanitize(statement: str, dialect: Dialect = ANSI) -> str:
     # Half a string or comment is hidden as an open one. Half a UUID would pass for names: a cut word goes altogether.
     start = statement[: STATEMENT_LIMIT - 3].rstrip("-_0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
     return _sanitized.__wrapped__(start, dialect) + "..."
+
+
+def without_values(text: str, statement: str, dialect: Dialect, parameters: Any = None) -> str:
+    """Take what a failed statement was about out of a text that quotes it, as the messages of drivers do.
+
+    Args:
+        text: such as the message of an exception.
+        statement: whose literals are taken out.
+        dialect: the statement's.
+        parameters: what the statement was filled with, of any shape; taken out as well, unless very short.
+    """
+    found = (match[0] for match in dialect.tokens.finditer(statement[:STATEMENT_LIMIT]) if match.lastgroup == "literal")
+    values = {*found, *islice(_texts(parameters), _MOST_VALUES)}
+    values |= {value.lstrip("bBeEnNxX").strip("'\"$") for value in values}
+    for value in sorted(values, key=len, reverse=True):
+        if len(value) > _SHORTEST_VALUE:
+            text = text.replace(value, "?")
+    return text
+
+
+def _texts(parameters: Any, levels: int = 4) -> Iterator[str]:
+    if isinstance(parameters, (str, int, float)):
+        yield str(parameters)
+    elif isinstance(parameters, (bytes, bytearray)):
+        yield parameters.decode("utf-8", "replace")
+    elif levels and isinstance(parameters, (Mapping, list, tuple)):
+        for value in parameters.values() if isinstance(parameters, Mapping) else parameters:
+            yield from _texts(value, levels - 1)
 
 
 def operation_name(statement: str) -> str:
