@@ -302,13 +302,18 @@ class Scope(Generic[R]):
         if kind.__name__ == "coroutine":  # CoroutineType, or Cython's
             self.leave()
             return _awaited(self, result)
+        return self.follow(result)
+
+    def follow(self, future: Any) -> Any:
+        """Answer `future`; the span ends when it is done."""
+        self.last()
         self.leave()
         try:
-            result.add_done_callback(self._done)
+            future.add_done_callback(self._done)
         except Exception as error:
             report(f"{self.site}: following the result", error)
             self.end()
-        return result
+        return future
 
     def _done(self, future: Any) -> None:
         try:
