@@ -486,7 +486,7 @@ def test_hooks_are_called(instrumentor: Instrumentor, trial: Trial, spans: Spans
     hooks = {name: hook_of(name, called) for name in hooks_of(instrumentor)}
     instrumentor.instrument(**hooks)
     trial.operate()
-    assert set(called) == set(hooks)
+    assert set(called) == hooks.keys() - trial.probe.uncalled
     assert log.messages == []
 
 
@@ -505,7 +505,7 @@ def hook_of(name: str, called: list[str]) -> Any:
 
 def test_hooks_that_raise(instrumentor: Instrumentor, trial: Trial, spans: Spans, payload: Any, log: Any) -> None:
     plain = trial.operate()
-    for hook in hooks_of(instrumentor):
+    for hook in sorted(set(hooks_of(instrumentor)) - trial.probe.uncalled):
         instrumentor.instrument(**{hook: raising})
         log.clear()
         spans.clear()

@@ -37,6 +37,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "sqlite3": (),
     "starlette": ("starlette<1", "httpx"),
     "threading": (),
+    "tornado": ("tornado", "http-server-mock"),
     "wsgi": (),
 }
 
@@ -138,6 +139,10 @@ EXEMPT = (
     Exempt("sqlalchemy", "*.test_get_db_name_from_cursor_or_conn_*", f"{_SEAM} (_get_db_name_from_cursor_or_conn)"),
     Exempt("sqlalchemy", "*.test_no_memory_leakage_if_engine_diposed", f"{_SEAM} (what of its tracers is collected)"),
     Exempt("wsgi", "*.test_wsgi_metrics*", _METRICS),
+    Exempt("tornado", "TestTornadoMetricsInstrumentation.*", _METRICS),
+    Exempt("tornado", "*.test_*_metrics_*", _METRICS),
+    Exempt("tornado", "*.test_patch_applied_only_once", f"{_SEAM} (patch_handler_class)"),
+    Exempt("tornado", "*.test_patch_references", f"{_SEAM} (patched_handlers)"),
     Exempt("wsgi", "*.test_response_attributes_noop", f"{_METRICS}; it asserts the keyword `duration_attrs`"),
 )
 
@@ -178,6 +183,7 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
     "sqlite3": (),
     "starlette": ("_excluded_urls",),
     "threading": (),
+    "tornado": ("_excluded_urls", "_traced_request_attrs", "patch_handler_class", "unpatch_handler_class"),
     "redis": ("get_tracer",),
 }
 # Submodules likewise, with what of them is our module's and stand-ins for the rest.

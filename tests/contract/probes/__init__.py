@@ -27,6 +27,9 @@ class Probe(ABC):
     nested = True
     """Whether it is a part of the local span around it; not so what comes in from a socket."""
 
+    uncalled: frozenset[str] = frozenset()
+    """The hooks of what else the library does, which the operation does not call."""
+
     @abstractmethod
     def open(self, server: Server | None) -> Any:
         """Make the object that the application works with: app, client, connection."""

@@ -1,0 +1,468 @@
+"""Tornado: one SERVER span per request, named after the matched rule, and one CLIENT span per `AsyncHTTPClient.fetch`.
+
+A websocket's span ends with its handshake; a followed redirect belongs to the fetch that follows it.
+Not traced: templates, `websocket_connect`, the messages of a websocket.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import lru_cache, partial, wraps
+from inspect import signature
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.instrumentation.propagators import get_global_response_propagator
+from opentelemetry.propagators.textmap import Getter
+
+from spanbridge.conventions import http, http_client, http_server
+from spanbridge.core.context import attach, detach, get_current
+from spanbridge.core.instrumentor import Instrumentor
+from spanbridge.core.patching import Library, Patch
+from spanbridge.core.tracing import observed, opener, record_failure, traced
+from spanbridge.version import __version__ as __version__
+
+if TYPE_CHECKING:
+    import re
+    from collections.abc import Callable, Iterable, Iterator
+
+    from opentelemetry.trace import Span
+
+    from spanbridge.core.semconv import Semconv
+    from spanbridge.core.tracing import Operation, Scope, Setup, Wrapped
+
+# What contrib says of a request; the target stands for the URL.
+_CONTRIB_OLD = (
+    ("http.method", "method"),
+    ("http.scheme", "scheme"),
+    ("http.host", "host"),
+    ("http.target", "target"),
+    ("http.url", "target"),
+    ("http.user_agent", "user_agent"),
+    ("http.flavor", "protocol_version"),
+    ("http.client_ip", "peer_ip"),
+    ("net.peer.ip", "socket_ip"),
+)
+_CONTRIB_STABLE = (
+    ("http.request.method", "method"),
+    ("http.request.method_original", "method_original"),
+    ("url.scheme", "scheme"),
+    ("server.address", "host"),
+    ("url.path", "path"),
+    ("url.query", "query"),
+    ("url.full", "target"),
+    ("user_agent.original", "user_agent"),
+    ("network.protocol.version", "protocol_version"),
+    ("client.address", "peer_ip"),
+    ("network.peer.address", "socket_ip"),
+)
+
+
+class TornadoGetter(Getter[Any]):
+    """Reads headers from a `tornado.httputil.HTTPHeaders`."""
+
+    def get(self, carrier: Any, key: str) -> list[str] | None:
+        """Answer the header's values, or None."""
+        return carrier.get_list(key) or None
+
+    def keys(self, carrier: Any) -> list[str]:
+        """Name the headers."""
+        return list(carrier.keys())
+
+
+getter = TornadoGetter()
+
+
+class Request(http_server.Request):
+    """What a span says of one request to Tornado.
+
+    `source` is the handler, `socket_ip` the other end of the connection, whatever a proxy's headers say. `begun` tells
+    that the response's headers were on their way when `error` was raised.
+    """
+
+    socket_ip: str | None = None
+    begun = False
+
+
+def _reader(names: Semconv) -> Callable[[Any], Request]:
+    """Compile what makes the neutral record of a request, from its handler."""
+    contrib = names.contrib
+    clean = http.contrib_query if contrib else http.query_cleaner(names, client=False)
+    clean_url = http.url_cleaner(names)
+    # contrib writes `HTTP/1.1` under the old name.
+    version_of: Callable[[str], str] = str if contrib and not names.http.stable else _version
+
+    def read(handler: Any) -> Request:
+        source = handler.request
+        request = Request(handler, source.headers, getter, source.method)
+        request.route = _route(handler, contrib=contrib)
+        request.name = http.span_name(request.method, request.route)
+        request.scheme, request.host, request.path = source.protocol, source.host, source.path
+        if source.query:
+            request.query = clean(source.query)
+        if contrib:
+            request.target = clean_url(source.uri)
+        elif names.http.old:
+            request.target = f"{source.path}?{request.query}" if request.query else source.path
+            request.url = f"{source.protocol}://{source.host}{request.target}"
+        request.peer_ip = source.remote_ip
+        connection = getattr(source.connection, "context", None)
+        request.socket_ip = getattr(connection, "_orig_remote_ip", None)
+        address = getattr(connection, "address", None)
+        if isinstance(address, tuple) and address[0] == source.remote_ip:
+            request.peer_port = address[1]
+        request.address, request.port = http_server.split_host(source.host or "", None)
+        if agent := source.headers.get("User-Agent"):
+            request.user_agent = agent
+            request.synthetic = http.synthetic_type(agent)
+        request.protocol_version = version_of(source.version or "")
+        return request
+
+    return read
+
+
+def _version(version: str) -> str:
+    return version.rpartition("/")[2]
+
+
+def _route(handler: Any, *, contrib: bool) -> str | None:
+    """Answer the template of the rule that has led to the handler; None for none, as of a 404."""
+    application, request = handler.application, handler.request
+    if hasattr(application, "default_router"):
+        rule = _matched(application.default_router, request)
+        found = None if rule is None else rule.target
+    else:  # before 4.5
+        specs = application._get_host_handlers(request) or ()  # noqa: SLF001 - as Tornado itself finds them
+        rule = next((spec for spec in specs if spec.regex.match(request.path)), None)
+        found = None if rule is None else rule.handler_class
+    matcher, cls = getattr(rule, "matcher", rule), handler.__class__
+    if found is not cls or not hasattr(matcher, "regex"):
+        return None
+    path, count = matcher._find_groups()  # noqa: SLF001 - what `reverse_url` makes URLs of
+    if path is None:  # not a path with groups in it, but a regular expression in earnest
+        return None if contrib else _plain(matcher.regex)
+    if not count:
+        return str(path)
+    methods = (request.method, *(() if contrib else handler.SUPPORTED_METHODS))
+    return _template(path, count, matcher.regex, cls, methods)
+
+
+def _matched(router: Any, request: Any) -> Any:
+    """Find the rule in which the search ends, through the routers of which one can see the rules."""
+    for rule in router.rules:
+        if rule.matcher.match(request) is None:
+            continue
+        if not hasattr(rule.target, "rules"):
+            return rule
+        if (inner := _matched(rule.target, request)) is not None:
+            return inner
+    return None
+
+
+def _plain(regex: re.Pattern[str]) -> str:
+    return regex.pattern.removeprefix("^").removesuffix("$")
+
+
+@lru_cache(maxsize=1024)
+def _template(path: str, count: int, regex: re.Pattern[str], handler: type, methods: tuple[str, ...]) -> str:
+    """Name the groups of a path: by their own names, else by those of the arguments that a method gets them as."""
+    functions = filter(None, (getattr(handler, method.lower(), None) for method in methods))
+    candidates = (
+        sorted(regex.groupindex, key=regex.groupindex.__getitem__),
+        *(list(signature(function).parameters)[1:] for function in functions),
+    )
+    fitting = next((names for names in candidates if len(names) == count), None)
+    return path if fitting is None else path % tuple(f"{{{name}}}" for name in fitting)
+
+
+def _handler_name(handler: Any) -> str:
+    cls = type(handler)
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _attributes(setup: Setup) -> http.Render:
+    """Compile what renders the start attributes."""
+    names, copied = setup.semconv, http.copied(setup)
+    contrib = names.contrib
+    render = http.renderer(names, _CONTRIB_OLD, _CONTRIB_STABLE) if contrib else http_server.server_renderer(names)
+
+    def attributes(request: Request) -> dict[str, Any]:
+        found = render(request)
+        found["tornado.handler"] = _handler_name(request.source)
+        if request.route is not None and not contrib:
+            found["http.route"] = request.route
+        if copied is not None:
+            found.update(copied(request.source.request))
+        return found
+
+    return attributes
+
+
+class _Server(http_server.Server):
+    """The convention, for a handler that has answered."""
+
+    __slots__ = ()
+
+    def succeeded(self, span: Span, request: http_server.Request, result: object) -> None:
+        handler = request.source
+        status = _status(handler)
+        if request.gone is None and status is not None:
+            self.responded(span, status, handler._headers.get_all())  # noqa: SLF001 - it has no public reader
+            if status < 500 and not getattr(request, "begun", False):
+                request.error = None  # the application has made something else of it
+        super().succeeded(span, request, result)
+
+
+def _begun(handler: Any) -> bool:
+    """Say whether the response's headers have been written."""
+    return bool(handler._headers_written)  # noqa: SLF001 - there is no other way to know
+
+
+def _status(handler: Any) -> int | None:
+    """Answer the status that was sent; None where another has answered, such as a `FallbackHandler`'s application."""
+    if _begun(handler):
+        return int(handler.get_status())
+    return 101 if getattr(handler, "ws_connection", None) is not None else None
+
+
+def _executing(wrapped: Wrapped, setup: Setup) -> Wrapped:
+    """A request is handled, by a coroutine or by what is finished later."""
+    read, is_excluded = _reader(setup.semconv), http.excluded(setup)
+
+    def describe(handler: Any, *args: Any, **kwargs: Any) -> Request | None:
+        return None if is_excluded is not None and is_excluded(handler.request.uri) else read(handler)
+
+    def remember(scope: Scope[http_server.Request]) -> None:
+        vars(scope.record.source)[http_server.SCOPE_KEY] = scope
+
+    server = _Server(
+        setup,
+        describe,
+        attributes=_attributes(setup),
+        name=lambda request: request.name,
+        headers=lambda handler: _pairs(handler.request.headers),
+        nested=setup.semconv.contrib,  # contrib takes a request for a part of what is current
+        request_hook="server_request_hook",
+        joined=True,
+        prepare=remember,
+        stream=_unfinished,
+    )
+    return traced(_carrying(wrapped), setup, server.operation)
+
+
+def _pairs(headers: Any) -> Iterable[tuple[str, str]]:
+    pairs: Iterable[tuple[str, str]] = headers.get_all()
+    return pairs
+
+
+def _unfinished(scope: Scope[http_server.Request], result: Any) -> object:
+    """Keep the span of a handler that will call `finish` later, if its client does not leave before."""
+    handler = scope.record.source
+    if result is not None:  # before 5.0, a future that is no awaitable
+        return scope.follow(result)
+    if handler._finished or getattr(handler, "ws_connection", None) is not None:  # noqa: SLF001 - likewise
+        return None
+
+    def close() -> None:
+        try:
+            handler.on_connection_close()
+        finally:
+            scope.end()
+
+    handler.request.connection.set_close_callback(close)
+    return scope  # nobody looks at the result
+
+
+def _carrying(wrapped: Wrapped) -> Wrapped:
+    """Before 5.0, callbacks run with what Tornado's own contexts attach, and not with the context of who left them."""
+    if sys.modules["tornado"].version_info >= (5,):
+        return wrapped
+    from tornado.stack_context import StackContext  # type: ignore[import-not-found]
+
+    @wraps(wrapped)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        context = get_current()
+
+        @contextmanager
+        def within() -> Iterator[None]:
+            token = attach(context)
+            try:
+                yield
+            finally:
+                detach(token)
+
+        with StackContext(within):
+            return wrapped(*args, **kwargs)
+
+    return call
+
+
+def _finishing(wrapped: Wrapped, setup: Setup) -> Wrapped:
+    """The response is complete: the span ends, and what the handler still does stays within it."""
+
+    def after(result: Any, handler: Any, *args: Any, **kwargs: Any) -> None:
+        # contrib ends the span of a websocket with the websocket.
+        if setup.semconv.contrib and handler.get_status() == 101:
+            return
+        scope = vars(handler).pop(http_server.SCOPE_KEY, None)
+        if scope is not None:
+            scope.record.answered = True
+            scope.complete(handler, stay=True)
+
+    return observed(wrapped, setup, after=after)
+
+
+def _failing(wrapped: Wrapped, setup: Setup) -> Wrapped:
+    """A handler has raised: keep the exception for the case that it becomes an error page."""
+    finish = getattr(sys.modules["tornado.web"], "Finish", ())
+
+    def before(handler: Any, error: BaseException) -> None:
+        scope = http_server.scope_of(vars(handler))
+        if scope is None:
+            return
+        record: Any = scope.record
+        if _is_gone(handler, error):
+            record.gone = error
+        elif getattr(error, "status_code", 500) >= 500 and not isinstance(error, finish):
+            record.error, record.begun = error, _begun(handler)
+
+    return observed(wrapped, setup, before=before)
+
+
+def _is_gone(handler: Any, error: BaseException) -> bool:
+    """Say whether `error` only tells that the client has gone away."""
+    stream = getattr(handler.request.connection, "stream", None)
+    closed = sys.modules["tornado.iostream"].StreamClosedError
+    return isinstance(error, closed) and (stream is None or stream.closed())
+
+
+def _flushing(wrapped: Wrapped, setup: Setup) -> Wrapped:
+    """The response's headers are about to be written: add those of the response propagator."""
+
+    def before(handler: Any, *args: Any, **kwargs: Any) -> None:
+        propagator = get_global_response_propagator()  # type: ignore[no-untyped-call]
+        scope = http_server.scope_of(vars(handler))
+        if propagator is not None and scope is not None and not _begun(handler):
+            propagator.inject(handler, scope.context, setter=_setter)
+
+    return observed(wrapped, setup, before=before)
+
+
+class _Setter:
+    def set(self, carrier: Any, key: str, value: str) -> None:
+        carrier.add_header(key, value)
+
+
+_setter: Any = _Setter()
+
+
+# The client.
+
+# What `fetch` takes for itself; the rest is the request's.
+_OF_FETCH = ("callback", "raise_error")
+_CONTRIB_CLIENT_OLD = (("http.method", "method"), ("http.url", "url"))
+_CONTRIB_CLIENT_STABLE = (
+    ("http.request.method", "method"),
+    ("http.request.method_original", "method_original"),
+    ("url.full", "url"),
+)
+# What Tornado says where no answer has come.
+_NO_ANSWER = 599
+
+
+def _describe_fetch(client: Any, request: Any, *args: Any, **kwargs: Any) -> http_client.Request | None:
+    if hasattr(request, "original_request"):  # a redirect, which the client follows
+        return None
+    httpclient, httputil = sys.modules["tornado.httpclient"], sys.modules["tornado.httputil"]
+    if not isinstance(request, httpclient.HTTPRequest):
+        request = httpclient.HTTPRequest(request, **{key: kwargs[key] for key in kwargs if key not in _OF_FETCH})
+    request.headers = httputil.HTTPHeaders(request.headers)  # the application keeps the dict that it has given
+    return http_client.Request(request.method, request.url, request.headers, request)
+
+
+def _hand_over(scope: Scope[http_client.Request]) -> None:
+    """Let `fetch` have the request with the headers, instead of a URL."""
+    client, given, *rest = scope.args
+    if given is not scope.record.source:
+        scope.kwargs = {key: value for key, value in scope.kwargs.items() if key in _OF_FETCH}
+        scope.args = (client, scope.record.source, *rest)
+
+
+def _answer(response: Any) -> http_client.Response | None:
+    return None if response.code == _NO_ANSWER else http_client.Response(response.code, response.headers)
+
+
+def _fetch(setup: Setup) -> Operation[http_client.Request]:
+    """Compile what a fetch is."""
+    stable = setup.semconv.http.stable
+    options = {"request_hook": setup.options["client_request_hook"], "response_hook": None, "excluded_urls": ""}
+    operation = http_client.operation(
+        replace(setup, options={**setup.options, **options}), _describe_fetch, _answer, lambda error: None
+    )
+    described: Any = operation.succeeded
+
+    def succeeded(span: Span, request: http_client.Request, response: Any) -> None:
+        described(span, request, response)
+        if response.code == _NO_ANSWER and response.error is not None:
+            record_failure(span, response.error, error_type=stable, clean=request.clean)
+
+    def failed(span: Span, request: http_client.Request, error: BaseException) -> None:
+        response = getattr(error, "response", None)
+        if response is not None:  # what the client raises for an answer
+            succeeded(span, request, response)
+        else:
+            record_failure(span, error, error_type=stable, clean=request.clean)
+
+    own = replace(operation, prepare=_hand_over, succeeded=succeeded, failed=failed)
+    if not setup.semconv.contrib:
+        return own
+    return replace(own, attributes=http.renderer(setup.semconv, _CONTRIB_CLIENT_OLD, _CONTRIB_CLIENT_STABLE))
+
+
+def _fetching(wrapped: Wrapped, setup: Setup) -> Wrapped:
+    """A request is sent; the span ends when its future is done."""
+    begin = opener(setup, _fetch(setup), "tornado: AsyncHTTPClient.fetch", wrapped)
+    response_hook = http.hooked(setup, "client_response_hook")
+
+    @wraps(wrapped)
+    def fetch(*args: Any, **kwargs: Any) -> Any:
+        scope = begin(args, kwargs)
+        if scope is None:
+            return wrapped(*args, **kwargs)
+        try:
+            future = wrapped(*scope.args, **scope.kwargs)
+        except BaseException as error:
+            scope.fail(error)
+            raise
+        if response_hook is not None:
+            future.add_done_callback(partial(response_hook, scope.span))
+        return scope.follow(future)
+
+    return fetch
+
+
+class TornadoInstrumentor(Instrumentor):
+    """Traces Tornado's handlers, of every application, and its HTTP clients, simple and curl.
+
+    Hooks: `server_request_hook(span, handler)`, `client_request_hook(span, request)`, and
+    `client_response_hook(span, future)`.
+    """
+
+    library = Library("tornado", ("tornado >= 4.0",), tested="6.6.1")
+    options = (
+        http.EXCLUDED_URLS,
+        http.TRACED_REQUEST_ATTRS,
+        *http.optional_hooks(
+            ("server_request_hook", "(span, handler)"),
+            ("client_request_hook", "(span, request)"),
+            ("client_response_hook", "(span, future)"),
+        ),
+    )
+    patches = (
+        Patch("tornado.web", "RequestHandler._execute", _executing),
+        Patch("tornado.web", "RequestHandler._handle_request_exception", _failing),
+        Patch("tornado.web", "RequestHandler.flush", _flushing),
+        Patch("tornado.web", "RequestHandler.finish", _finishing),
+        Patch("tornado.httpclient", "AsyncHTTPClient.fetch", _fetching),
+    )
