@@ -125,7 +125,8 @@ def _run(
 ) -> object:
     """Make a parameter of `tests`; none where the machine lacks the interpreter."""
     python = FOUND.get(version)
-    return python and nox.param(python, Run(paths, tuple(requirements), details), id=title)
+    lane = "long" if "tests/core" in paths or "tests" in paths else "libraries"
+    return python and nox.param(python, Run(paths, tuple(requirements), details), id=title, tags=[lane])
 
 
 def _python(row: dict[str, Any]) -> str:
