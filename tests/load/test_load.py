@@ -41,6 +41,7 @@ CASES = (
     Case("falcon", "gunicorn", ("falcon", "gunicorn"), routes("{number:int}")),
     Case("falcon", "waitress", ("falcon", "waitress"), routes("{number:int}")),
     Case("starlette", "uvicorn", ("starlette", "uvicorn"), routes("{number:int}")),
+    Case("tornado", "", ("tornado",), routes("{number}")),
     Case("bottle", "gunicorn", ("bottle", "gunicorn"), routes("<number:int>")),
     Case("bottle", "waitress", ("bottle", "waitress"), routes("<number:int>")),
     Case("bottle", "wsgiref", ("bottle",), routes("<number:int>")),
