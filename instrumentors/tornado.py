@@ -10,7 +10,7 @@ import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache, partial, wraps
-from inspect import signature
+from inspect import iscoroutine, signature
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.instrumentation.propagators import get_global_response_propagator
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Callable, Iterable, Iterator
 
+    from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
     from spanbridge.core.semconv import Semconv
@@ -313,6 +314,32 @@ def _finishing(wrapped: Wrapped, setup: Setup) -> Wrapped:
     return observed(wrapped, setup, after=after)
 
 
+async def _within(coroutine: Any, context: Context) -> Any:
+    token = attach(context)
+    try:
+        return await coroutine
+    finally:
+        detach(token)
+
+
+def _receiving(wrapped: Wrapped, setup: Setup) -> Wrapped:
+    """A part of a body has come, for a handler that takes it in parts: it does so within its span."""
+
+    @wraps(wrapped)
+    def data_received(delegate: Any, data: bytes) -> Any:
+        scope = http_server.scope_of(vars(getattr(delegate, "handler", delegate)))
+        if scope is None:
+            return wrapped(delegate, data)
+        token = attach(scope.context)
+        try:
+            result = wrapped(delegate, data)
+        finally:
+            detach(token)
+        return _within(result, scope.context) if iscoroutine(result) else result
+
+    return data_received
+
+
 def _failing(wrapped: Wrapped, setup: Setup) -> Wrapped:
     """A handler has raised: keep the exception for the case that it becomes an error page."""
     finish = getattr(sys.modules["tornado.web"], "Finish", ())
@@ -461,6 +488,9 @@ class TornadoInstrumentor(Instrumentor):
     )
     patches = (
         Patch("tornado.web", "RequestHandler._execute", _executing),
+        # Before 4.5 the delegate had another name.
+        Patch("tornado.web", "_HandlerDelegate.data_received", _receiving),
+        Patch("tornado.web", "_RequestDispatcher.data_received", _receiving),
         Patch("tornado.web", "RequestHandler._handle_request_exception", _failing),
         Patch("tornado.web", "RequestHandler.flush", _flushing),
         Patch("tornado.web", "RequestHandler.finish", _finishing),

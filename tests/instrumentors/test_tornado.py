@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from opentelemetry.instrumentation.propagators import TraceResponsePropagator, s
 
 pytest.importorskip("tornado")
 
-from tornado import gen, httpclient, iostream, web, websocket
+from tornado import gen, httpclient, iostream, version_info, web, websocket, wsgi
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 from tornado.netutil import bind_sockets
@@ -136,6 +137,24 @@ class Torn(Stream):
         raise ValueError("torn")
 
 
+@web.stream_request_body
+class Upload(web.RequestHandler):
+    def data_received(self, chunk: bytes) -> Any:
+        with working("received"):
+            pass
+
+    def put(self) -> None:
+        self.write("ok")
+
+
+@web.stream_request_body
+class NativeUpload(Upload):
+    async def data_received(self, chunk: bytes) -> None:
+        await asyncio.sleep(0)
+        with working("received"):
+            pass
+
+
 class Chat(websocket.WebSocketHandler):
     def open(self, *args: Any, **kwargs: Any) -> None:
         with working("opened"):
@@ -171,6 +190,8 @@ def make_app() -> Any:
             (r"/stream/(\d+)", Stream),
             ("/torn", Torn),
             (r"/rooms/(\d+)", Chat),
+            ("/upload", Upload),
+            ("/upload/native", NativeUpload),
             ("/calling", Calling),
             ("/echo", Echo),
         ],
@@ -297,6 +318,40 @@ def test_handlers_that_take_turns(app: Any, spans: Spans) -> None:
     by_path = {span["attributes"]["url.path"]: span["span_id"] for span in servers(spans)}
     late = {span["name"]: span["parent_id"] for span in spans if span["name"].startswith("late")}
     assert late == {f"late {item}": by_path[f"/slow/{item}"] for item in range(8)}
+
+
+@pytest.mark.parametrize("path", ["/upload", "/upload/native"])
+def test_a_body_that_is_taken_in_parts(app: Any, spans: Spans, path: str) -> None:
+    if "native" in path and version_info < (4, 3):
+        pytest.skip("native coroutines came with 4.3")
+    assert serving(app, lambda port: ask(port, "PUT", path, body=b"x" * 100)) == (200, b"ok")
+    server = only(spans)
+    assert [span["parent_id"] for span in spans if span["name"] == "received"] == [server["span_id"]]
+
+
+def test_routers_within_routers(spans: Spans) -> None:
+    routing = pytest.importorskip("tornado.routing")
+    inner = web.Application([(r"/a/items/(\d+)", Show)], log_function=lambda handler: None)
+    hosts = web.Application([(routing.HostMatches(HOST), [(r"/b/(\w+)", Named)])], log_function=lambda handler: None)
+    rules = [(routing.PathMatches("/a/.*"), inner), (routing.PathMatches("/b/.*"), hosts)]
+    TornadoInstrumentor().instrument()
+    try:
+        router = routing.RuleRouter([routing.Rule(*rule) for rule in rules])
+        serving(router, lambda port: [ask(port, "GET", path) for path in ("/a/items/3", "/a/none", "/b/c")])
+    finally:
+        TornadoInstrumentor().uninstrument()
+    assert [span["name"] for span in servers(spans)] == ["GET /a/items/{item}", "GET", "GET /b/{kind}"]
+
+
+def test_an_application_that_answers_by_itself(app: Any, spans: Spans) -> None:
+    def answer(environ: Any, start_response: Any) -> Any:
+        start_response("418 I'm a teapot", [("Content-Length", "2")])
+        return [b"no"]
+
+    fallback = {"fallback": wsgi.WSGIContainer(answer)}
+    outer = web.Application([(r"/.*", web.FallbackHandler, fallback)], log_function=lambda handler: None)
+    assert serving(outer, ask, "GET", "/pot")[0] == 418
+    assert "http.response.status_code" not in only(spans)["attributes"]
 
 
 def test_the_callers_trace(app: Any, spans: Spans) -> None:
