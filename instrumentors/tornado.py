@@ -326,13 +326,14 @@ def _receiving(wrapped: Wrapped, setup: Setup) -> Wrapped:
     """A part of a body has come, for a handler that takes it in parts: it does so within its span."""
 
     @wraps(wrapped)
-    def data_received(delegate: Any, data: bytes) -> Any:
-        scope = http_server.scope_of(vars(getattr(delegate, "handler", delegate)))
+    def data_received(*args: Any, **kwargs: Any) -> Any:
+        handler = getattr(args[0], "handler", None) if args else None
+        scope = None if handler is None else http_server.scope_of(vars(handler))
         if scope is None:
-            return wrapped(delegate, data)
+            return wrapped(*args, **kwargs)
         token = attach(scope.context)
         try:
-            result = wrapped(delegate, data)
+            result = wrapped(*args, **kwargs)
         finally:
             detach(token)
         return _within(result, scope.context) if iscoroutine(result) else result
@@ -462,7 +463,7 @@ def _fetching(wrapped: Wrapped, setup: Setup) -> Wrapped:
         except BaseException as error:
             scope.fail(error)
             raise
-        if response_hook is not None:
+        if response_hook is not None and hasattr(future, "add_done_callback"):
             future.add_done_callback(partial(response_hook, scope.span))
         return scope.follow(future)
 
