@@ -18,6 +18,7 @@ from opentelemetry.propagators.textmap import Getter
 
 from spanbridge.conventions import http, http_client, http_server
 from spanbridge.core.context import attach, detach, get_current
+from spanbridge.core.guard import guarded
 from spanbridge.core.instrumentor import Instrumentor
 from spanbridge.core.patching import Library, Patch
 from spanbridge.core.tracing import observed, opener, record_failure, traced
@@ -325,10 +326,15 @@ async def _within(coroutine: Any, context: Context) -> Any:
 def _receiving(wrapped: Wrapped, setup: Setup) -> Wrapped:
     """A part of a body has come, for a handler that takes it in parts: it does so within its span."""
 
+    def scope_of(delegate: Any = None, *args: Any, **kwargs: Any) -> Scope[http_server.Request] | None:
+        handler = getattr(delegate, "handler", None)
+        return None if handler is None else http_server.scope_of(vars(handler))
+
+    find = guarded(scope_of, "tornado: finding the span of a part of a body")
+
     @wraps(wrapped)
     def data_received(*args: Any, **kwargs: Any) -> Any:
-        handler = getattr(args[0], "handler", None) if args else None
-        scope = None if handler is None else http_server.scope_of(vars(handler))
+        scope = find(*args, **kwargs)
         if scope is None:
             return wrapped(*args, **kwargs)
         token = attach(scope.context)
