@@ -28,6 +28,12 @@ SOURCES = ("src", "instrumentors", "exporters", "pyproject.toml", "README.md", "
 RUNNER = ("pytest", "pytest-asyncio", "hypothesis", "tomli; python_version < '3.11'")
 OLDEST_OPENTELEMETRY = ("opentelemetry-sdk==1.36.0", "opentelemetry-instrumentation==0.57b0")
 CONTRACT = ("tests/contract",)
+# The main Python runs all tests. The other long runs have the contract of one integration of each kind, and leave out
+# what takes minutes and does not depend on the Python.
+ELSEWHERE = {
+    "CONTRACT_ENTRIES": "asyncio celery django flask grpc_client jinja2 psycopg redis requests sqlite3 starlette"
+}
+QUICK = ("-m", "not slow")
 WEB_SERVERS = ("gunicorn", "gevent", "pyuwsgi", "uvicorn")
 RECEIVERS = (
     "ddapm-test-agent >= 1.69",
@@ -92,8 +98,9 @@ EVERYWHERE = (
 def _runs() -> list[object]:
     """List what `tests` runs: all with the newest libraries, each oldest library, the rest on every other Python."""
     runs = [_run(MAIN, ("tests",), _newest(MAIN), _shared_details(), f"python {MAIN}")]
-    on_sdk = {**_shared_details(), "variables": {"SPANBRIDGE_RECORDER": "sdk"}}
-    runs.append(_run(MAIN, (*EVERYWHERE, "tests/instrumentors"), _newest(MAIN), on_sdk, "the SDK's recorder"))
+    elsewhere = {**_shared_details(), "variables": ELSEWHERE}
+    on_sdk = {**elsewhere, "variables": {**ELSEWHERE, "SPANBRIDGE_RECORDER": "sdk"}}
+    runs.append(_run(MAIN, (*EVERYWHERE, *QUICK), _newest(MAIN), on_sdk, "the SDK's recorder"))
     for name, library in LIBRARIES.items():
         if "newest" not in library:
             continue
@@ -111,9 +118,9 @@ def _runs() -> list[object]:
             requirements = (*row["requirements"], *row.get("companions", ()))
             runs.append(_run(_python(row), paths, requirements, row, row["id"]))
     oldest_opentelemetry = (*_newest(MAIN), *OLDEST_OPENTELEMETRY)
-    runs.append(_run(MAIN, EVERYWHERE, oldest_opentelemetry, _shared_details(), "opentelemetry 1.36"))
+    runs.append(_run(MAIN, (*EVERYWHERE, *QUICK), oldest_opentelemetry, elsewhere, "opentelemetry 1.36"))
     runs += [
-        _run(version, EVERYWHERE, _newest(version), _shared_details(), f"python {version}")
+        _run(version, (*EVERYWHERE, *QUICK), _newest(version), elsewhere, f"python {version}")
         for version in FOUND
         if version != MAIN
     ]
@@ -125,7 +132,7 @@ def _run(
 ) -> object:
     """Make a parameter of `tests`; none where the machine lacks the interpreter."""
     python = FOUND.get(version)
-    lane = "long" if "tests/core" in paths or "tests" in paths else "libraries"
+    lane = "main" if paths == ("tests",) else "others"
     return python and nox.param(python, Run(paths, tuple(requirements), details), id=title, tags=[lane])
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from tests.exporters.receivers import TestAgent
 
+pytestmark = pytest.mark.slow
+
 # Calls the addresses of `?next=`, one after the other, each by the one before; knows of no tracer.
 SERVICE = """
 import flask, requests, sys

@@ -12,6 +12,8 @@ from tests import servers
 from tests.exporters import receivers
 from tests.exporters.programs import interrupt_at, run
 
+pytestmark = pytest.mark.slow
+
 SPANS = 60
 # What the end may take longer than that of the same program without us, and what a loaded machine adds (seconds).
 BUDGET, LOADED = 1.0, 1.5

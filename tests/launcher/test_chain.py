@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 pytest.importorskip("celery")
 pytest.importorskip("flask")
 
+pytestmark = pytest.mark.slow
+
 SHOP = """
 import os, signal, subprocess, sys
 from concurrent.futures import ThreadPoolExecutor

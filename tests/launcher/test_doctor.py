@@ -12,6 +12,8 @@ from spanbridge.doctor import agent as agents
 from tests.launcher.conftest import PROGRAM
 from tests.servers import HOST, free_port
 
+pytestmark = pytest.mark.slow
+
 INFO = {"version": "7.60.0", "endpoints": ["/v0.4/traces", "/v0.6/stats"]}
 DOCTOR = ("doctor",)
 

@@ -18,6 +18,8 @@ import pytest
 from tests.launcher.conftest import LAUNCHER
 from tests.servers import HOST, free_port, wait_for
 
+pytestmark = pytest.mark.slow
+
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 REQUESTS = 60
 WSGI = """
