@@ -119,11 +119,12 @@ def test_bodies_when_asked(client: Any, spans: Spans, how: str, shown: str) -> N
 def test_bulks_and_scrolls(client: Any, spans: Spans) -> None:
     helpers = import_module(f"{FOUND}.helpers")
     documents = [{"_index": "many", "_id": str(number), "n": number} for number in range(5)]
-    helpers.bulk(client, documents)
+    helpers.bulk(client, documents, refresh=True)
     assert names(spans) == ["bulk"]
     if MAJOR >= 5:  # how older clients scroll, no server of ours knows
-        list(helpers.scan(client, index="users", size=1))
-        assert names(spans)[:3] == ["bulk", "search", "search"]
+        list(helpers.scan(client, index="many", size=1))
+        # Newer clients say what a call is; of older ones the path does.
+        assert names(spans)[:3] in (["bulk", "search", "scroll"], ["bulk", "search", "search"])
     assert {span["parent"] for span in spans} == {None}
     assert {span["scope"] for span in spans} == {"spanbridge.instrumentors.elasticsearch"}
 
