@@ -340,7 +340,7 @@ span = tracer.start_span("of " + ("child" if not child else "parent"))
 span.set_attribute("a", 1)
 span.end()
 parent.end()
-os.write(1, f"{span.context.span_id} {span.resource is provider.resource}\n".encode())  # in one piece
+os.write(1, f"{span.context.span_id} {span.resource is provider.resource}\\n".encode())  # in one piece
 if child:
     os.waitpid(child, 0)
 else:
