@@ -25,7 +25,7 @@ nox.options.error_on_missing_interpreters = True
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14", "3.15")
 LIBRARIES = load_toml("tests/libraries.toml")["library"]
 SOURCES = ("src", "instrumentors", "exporters", "pyproject.toml", "README.md", "LICENSE")
-RUNNER = ("pytest", "pytest-asyncio", "hypothesis", "tomli; python_version < '3.11'")
+RUNNER = ("pytest", "pytest-asyncio", "pytest-rerunfailures", "hypothesis", "tomli; python_version < '3.11'")
 OLDEST_OPENTELEMETRY = ("opentelemetry-sdk==1.36.0", "opentelemetry-instrumentation==0.57b0")
 CONTRACT = ("tests/contract",)
 # The main Python runs all tests. The other long runs have the contract of one integration of each kind, and leave out
@@ -196,7 +196,9 @@ def tests(session: nox.Session, run: Run) -> None:
     missing = [version for version in PYTHONS if version not in FOUND]
     if missing and "tests" in paths:
         session.log("not on this machine, so not tested: Python %s", ", ".join(missing))
-    session.run("python", "-m", "pytest", *(session.posargs or paths), env=variables)
+    # Two runs share the machine in CI: what fails twice in a row is wrong, what fails once was in a hurry.
+    again = ("--reruns", "1") if os.environ.get("CI") else ()
+    session.run("python", "-m", "pytest", *again, *(session.posargs or paths), env=variables)
 
 
 def _debian(session: nox.Session, packages: Iterable[str]) -> None:
