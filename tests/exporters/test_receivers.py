@@ -140,7 +140,8 @@ def make_hostile_spans(provider: TracerProvider) -> None:
     for key, (value, _) in HOSTILE.items():
         with tracer.start_as_current_span("odd", kind=SpanKind.INTERNAL) as span:
             # Not through the SDK's door, which refuses some of them: other SDKs and later versions may not.
-            span._attributes._dict.update({"case": repr(key)[:40], key: value})
+            attributes = span._attributes
+            getattr(attributes, "_dict", attributes).update({"case": repr(key)[:40], key: value})
     with tracer.start_as_current_span("with links and events", links=[LINK]) as span:
         span.set_attribute("case", "linked")
         span.add_event("caf\udce9", {"nan": float("nan"), "n": 1 << 80, "text": "\ud800", "list": [1, 2]})

@@ -94,6 +94,7 @@ def test_a_configuration_file_s_spans_are_recorded_by_ours(run):
         """,
         launcher=False,
         OTEL_CONFIG_FILE="otel.yaml",
+        SPANBRIDGE_RECORDER="spanbridge",
     )
     assert (result.stdout, result.stderr) == ("spanbridge.recorder.span\n", "")
 
