@@ -6,6 +6,7 @@ Not traced: middleware, hooks and the phases of a responder.
 from __future__ import annotations
 
 from dataclasses import replace
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from spanbridge.conventions import asgi, http, http_server
@@ -25,7 +26,10 @@ def _taken_out(app: Any, *connection: Any) -> bool:
 def _wsgi(wrapped: Wrapped, setup: Setup) -> Wrapped:
     # The response hook gets Falcon's objects, later.
     without_hook = replace(setup, options={**setup.options, "response_hook": None})
-    return http_server.wsgi(hook_at_start=False, untraced=_taken_out)(wrapped, without_hook)
+    call = http_server.wsgi(hook_at_start=False, untraced=_taken_out)(wrapped, without_hook)
+    # falcon.testing tells the flavours apart by the number of arguments.
+    call.__signature__ = signature(wrapped)  # type: ignore[attr-defined]
+    return call
 
 
 _asgi = asgi.entrance(untraced=_taken_out)
@@ -53,6 +57,8 @@ def _routing(wrapped: Wrapped, setup: Setup) -> Wrapped:
             cls = type(resource)
             name = cls.__name__ if contrib else f"{cls.__module__}.{cls.__qualname__}"
             http_server.matched(scope, template, {"falcon.resource": name})
+        elif contrib:
+            scope.span.update_name(http.span_name(scope.record.method))
         if scope.span.is_recording():
             if copied is not None:
                 scope.span.set_attributes(copied(request))
@@ -64,11 +70,15 @@ def _routing(wrapped: Wrapped, setup: Setup) -> Wrapped:
 
 def _failing(wrapped: Wrapped, setup: Setup) -> Wrapped:
     """An exception has been handled: keep it, if it has become an error page."""
+    contrib = setup.semconv.contrib
 
     def after(handled: Any, app: Any, request: Any, response: Any, error: Any, *args: Any, **kwargs: Any) -> None:
         scope = _scope(request)
         if scope is not None and handled and response is not None and str(response.status) >= "500":
-            scope.record.error = error
+            if contrib:  # the status line alone is the span's status there
+                scope.span.record_exception(error)
+            else:
+                scope.record.error = error
 
     return observed(wrapped, setup, after=after)
 

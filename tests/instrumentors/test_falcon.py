@@ -229,3 +229,10 @@ def test_old_names(spans: Spans, monkeypatch: pytest.MonkeyPatch) -> None:
         200,
         "Item",
     )
+
+
+def test_falcons_own_test_client(shop: Any, spans: Spans) -> None:
+    from falcon.testing import TestClient
+
+    assert TestClient(shop.app).simulate_get("/items/1").status_code == 200
+    assert only(spans)["name"] == "GET /items/{item}"

@@ -40,6 +40,7 @@ CASES = (
     Case("asgi", "uvicorn", ("uvicorn",), ("GET",)),
     Case("falcon", "gunicorn", ("falcon", "gunicorn"), routes("{number:int}")),
     Case("falcon", "waitress", ("falcon", "waitress"), routes("{number:int}")),
+    Case("falcon_asgi", "uvicorn", ("falcon", "uvicorn"), routes("{number:int}")),
     Case("starlette", "uvicorn", ("starlette", "uvicorn"), routes("{number:int}")),
     Case("tornado", "", ("tornado",), routes("{number}")),
     Case("bottle", "gunicorn", ("bottle", "gunicorn"), routes("<number:int>")),
