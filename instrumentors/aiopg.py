@@ -6,7 +6,6 @@ traced: fetching, and what a new connection asks the server about its types.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import partial, wraps
 from inspect import iscoroutine, iscoroutinefunction
 from sys import modules
@@ -14,14 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 from spanbridge.conventions import drivers
 from spanbridge.conventions.database import Target
-from spanbridge.conventions.dbapi import later
+from spanbridge.conventions.dbapi import Promise, TracedPoolProxy
 from spanbridge.conventions.drivers import Driver, as_port
 from spanbridge.core.patching import Library, Patch
+from spanbridge.instrumentors import aiopg_wrappers as wrappers
+from spanbridge.instrumentors.aiopg_wrappers import AiopgIntegration
 from spanbridge.instrumentors.dbapi import DriverInstrumentor
 from spanbridge.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from spanbridge.core.tracing import Setup, Wrapped
+
+__all__ = ["AiopgInstrumentor", "AiopgIntegration", "wrappers"]
 
 
 def _arguments(connection: Any, /) -> Target:
@@ -56,21 +61,28 @@ def _opening(original: Wrapped, setup: Setup) -> Wrapped:
             return await opened(*args, **kwargs)
         finally:
             for layer in layers:
-                with suppress(AttributeError):
-                    del layer._spanbridge_target  # noqa: SLF001
+                _DRIVER.remember(layer)
 
     return connect
+
+
+def _foreign(original: Wrapped, setup: Setup, stand_in: Callable[..., Any]) -> Wrapped:
+    """Trace what another function than aiopg's makes (a test's, a wrapper's): a coroutine, of classes of its own."""
+
+    @wraps(original)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        made = original(*args, **kwargs)
+        return Promise(made, partial(stand_in, setup=setup)) if iscoroutine(made) else stand_in(made, setup=setup)
+
+    return call
 
 
 def _connecting(original: Wrapped, setup: Setup) -> Wrapped:
-    stand_in = partial(AiopgInstrumentor.stand_in, setup=setup)
+    return _foreign(original, setup, AiopgInstrumentor.stand_in)
 
-    @wraps(original)
-    def connect(*args: Any, **kwargs: Any) -> Any:
-        made = original(*args, **kwargs)
-        return later(made, stand_in) if iscoroutine(made) else stand_in(made)
 
-    return connect
+def _pooling(original: Wrapped, setup: Setup) -> Wrapped:
+    return _foreign(original, setup, AiopgInstrumentor.pool_stand_in)
 
 
 class AiopgInstrumentor(DriverInstrumentor):
@@ -78,11 +90,20 @@ class AiopgInstrumentor(DriverInstrumentor):
 
     library = Library("aiopg", ("aiopg >= 0.12",), tested="1.4.0")
     driver = _DRIVER
+    integration = AiopgIntegration
     patches = (
         Patch("aiopg", "connect", _connecting),
+        Patch("aiopg", "create_pool", _pooling),
         Patch("aiopg.connection", "Connection._connect", _opening),
         Patch("aiopg.connection", "Cursor.execute", _DRIVER.execute),
         Patch("aiopg.connection", "Cursor.callproc", _DRIVER.callproc),
         *(Patch("aiopg.connection", f"Cursor.{method}", _DRIVER.fetch(method)) for method in drivers.FETCHES),
     )
     options = (*drivers.OPTIONS, drivers.TRACE_DRIVER)
+
+    @classmethod
+    def pool_stand_in(cls, made: Any, setup: Setup) -> Any:
+        """Answer a proxy for what `create_pool` made, if that is a pool, but none of the driver's own."""
+        if setup.source.closed or cls.driver.knows(made) or not hasattr(made, "acquire"):
+            return made
+        return TracedPoolProxy(made, partial(cls.stand_in, setup=setup))

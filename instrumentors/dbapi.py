@@ -7,7 +7,7 @@ of their calls are traced.
 from __future__ import annotations
 
 from functools import cached_property, partial
-from inspect import iscoroutine
+from inspect import isawaitable
 from sys import modules
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,6 +19,7 @@ from spanbridge.conventions import database, dbapi, sqlcommenter
 from spanbridge.conventions.database import Target, shared_target
 from spanbridge.conventions.dbapi import (
     CursorTracer,
+    Promise,
     TracedConnectionProxy,
     TracedCursorProxy,
     get_traced_connection_proxy,
@@ -183,7 +184,7 @@ def instrument_connection(
         meter_provider=meter_provider,
     )
     integration = make()
-    return connection if integration is None else _proxied(connection, integration)
+    return connection if integration is None else integration.proxy(connection)
 
 
 def _maker(
@@ -204,6 +205,7 @@ class DriverInstrumentor(Instrumentor):
     """The instrumentor of one driver, with contrib's two helpers for single connections."""
 
     driver: ClassVar[Driver]
+    integration: ClassVar[Callable[..., DatabaseApiIntegration] | None] = None
 
     @classmethod
     def instrument_connection(
@@ -228,6 +230,7 @@ class DriverInstrumentor(Instrumentor):
             enable_attribute_commenter=enable_attribute_commenter,
             capture_parameters=capture_parameters,
             connect_module=modules.get(cls.driver.module),
+            db_api_integration_factory=cls.integration,
         )
 
     @classmethod
@@ -321,7 +324,12 @@ class DatabaseApiIntegration:
     ) -> Any:
         """Connect, and answer the connection's proxy; a coroutine of it, if connecting is one."""
         made = connect_method(*args, **kwargs)
-        return dbapi.later(made, partial(_proxied, integration=self)) if iscoroutine(made) else _proxied(made, self)
+        return Promise(made, self.proxy) if isawaitable(made) else self.proxy(made)
+
+    def proxy(self, connection: Any) -> Any:
+        """Ask a connection where it leads, and answer its proxy."""
+        guarded(self.get_connection_attributes, f"dbapi: {self.database_system}: attributes")(connection)
+        return get_traced_connection_proxy(connection, self)
 
     def get_connection_attributes(self, connection: Any) -> None:
         """Read from the connection what `connection_attributes` names."""
@@ -351,8 +359,3 @@ class DatabaseApiIntegration:
             in_attribute=self.enable_attribute_commenter,
             position=dbapi.STATEMENT,
         )
-
-
-def _proxied(connection: Any, integration: DatabaseApiIntegration) -> Any:
-    guarded(integration.get_connection_attributes, f"dbapi: {integration.database_system}: attributes")(connection)
-    return get_traced_connection_proxy(connection, integration)

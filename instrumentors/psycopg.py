@@ -33,8 +33,14 @@ def _arguments(*args: Any, **kwargs: Any) -> Target:
     return Target("postgresql", found.get("dbname"), found.get("user"), found.get("host"), as_port(found.get("port")))
 
 
+class _Psycopg(Driver):
+    def target_of(self, cursor: Any) -> Target | None:
+        """Every cursor knows its connection; one that does not is none of the driver's."""
+        return None if cursor.connection is None else super().target_of(cursor)
+
+
 _ATTRIBUTES = {"database": "info.dbname", "port": "info.port", "host": "info.host", "user": "info.user"}
-_DRIVER = Driver("psycopg", "postgresql", _ATTRIBUTES, _arguments)
+_DRIVER = _Psycopg("psycopg", "postgresql", _ATTRIBUTES, _arguments)
 _FACTORIES = ("cursor_factory", "server_cursor_factory")
 
 
@@ -69,6 +75,19 @@ def _step(describe: Callable[..., Query | None]) -> Advice:
         return original if setup.semconv.contrib else traced(original, setup, database.operation(setup, describe))
 
     return advice
+
+
+def _cursor_class(connection: Any) -> Any:
+    flavour = "AsyncCursor" if isinstance(connection, modules["psycopg"].AsyncConnection) else "Cursor"
+    return connection.cursor_factory or getattr(modules["psycopg"], flavour)
+
+
+def _trace_cursors(connection: Any, setup: Setup) -> bool:
+    """Let one connection make traced cursors; answer False if it is no such connection."""
+    if not hasattr(connection, "cursor_factory"):
+        return False
+    drivers.trace_factory(_DRIVER, connection, "server_cursor_factory", setup)
+    return drivers.trace_factory(_DRIVER, connection, "cursor_factory", setup, _cursor_class(connection))
 
 
 def _connecting(original: Wrapped, setup: Setup) -> Wrapped:
@@ -110,19 +129,26 @@ class PsycopgInstrumentor(DriverInstrumentor):
     @classmethod
     def instrument_connection(cls, connection: Any, *args: Any, **kwargs: Any) -> Any:
         """Trace the statements of this one connection, in place; arguments as of `DriverInstrumentor`."""
-        if not cls.driver.knows(connection):
-            return super().instrument_connection(connection, *args, **kwargs)
-        if database.plain_class(connection.cursor_factory):
+        if database.plain_class(getattr(connection, "cursor_factory", None)):
             logger.warning("psycopg: attempting to instrument a connection while already instrumented")
             return connection
-        setup = cls.connection_setup(*args, **kwargs)
-        for name in _FACTORIES:
-            drivers.trace_factory(connection, name, setup, _DRIVER.cursor_operations(setup))
-        return connection
+        cls.driver.remember(connection)
+        if _trace_cursors(connection, cls.connection_setup(*args, **kwargs)):
+            return connection
+        return super().instrument_connection(connection, *args, **kwargs)
 
     @classmethod
     def uninstrument_connection(cls, connection: Any) -> Any:
         """Answer the connection as it is without us."""
-        if sum(drivers.untrace_factory(connection, name) for name in _FACTORIES):
-            return connection
-        return super().uninstrument_connection(connection)
+        restored = [drivers.untrace_factory(connection, name) for name in _FACTORIES]
+        forgotten = cls.driver.forget(connection)
+        return connection if forgotten or any(restored) else super().uninstrument_connection(connection)
+
+    @classmethod
+    def stand_in(cls, made: Any, setup: Setup) -> Any:
+        """Trace a connection that makes other cursors than the driver's, which are traced as they are."""
+        if not hasattr(made, "cursor_factory"):
+            return super().stand_in(made, setup)
+        if not setup.source.closed and not cls.driver.owns(_cursor_class(made)):
+            _trace_cursors(made, setup)
+        return made

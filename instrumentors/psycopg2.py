@@ -139,7 +139,9 @@ class Psycopg2Instrumentor(DriverInstrumentor):
             **kwargs: the same.
         """
         if not isinstance(connection, _extensions().connection):
-            return super().instrument_connection(connection, *args, **kwargs)
+            setup = cls.connection_setup(*args, **kwargs)
+            by_factory = drivers.trace_factory(_DRIVER, connection, "cursor_factory", setup)
+            return connection if by_factory else super().instrument_connection(connection, *args, **kwargs)
         if database.plain_class(type(connection)) or database.plain_class(connection.cursor_factory):
             logger.warning("psycopg2: attempting to instrument a connection while already instrumented")
             return connection

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import unittest
+from contextlib import suppress
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -12,8 +13,9 @@ from unittest import mock
 import opentelemetry.instrumentation
 import pytest
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
-from scope import MODULES, PRIVATE_NAMES, PRIVATE_SUBMODULES
+from scope import LIBRARY_AS_GLOBAL, MODULES, PRIVATE_NAMES, PRIVATE_SUBMODULES
 
+from spanbridge.conventions.dbapi import Promise
 from spanbridge.core import guard
 
 if TYPE_CHECKING:
@@ -21,6 +23,26 @@ if TYPE_CHECKING:
 
 _CONTRIB = "opentelemetry.instrumentation"
 _OURS = "spanbridge.instrumentors"
+
+
+class _ContextManager(Promise):
+    """What aiopg's functions answer; contrib's tests build theirs with contrib's."""
+
+    def __init__(self, coroutine: Any) -> None:
+        super().__init__(coroutine, lambda yielded: yielded)
+
+
+class _PoolAcquireContextManager(_ContextManager):
+    def __init__(self, coroutine: Any, pool: Any) -> None:
+        super().__init__(coroutine)
+        self._pool = pool
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._pool.release(self._yielded)
+
+
+_LENT = {"_ContextManager": _ContextManager, "_PoolAcquireContextManager": _PoolAcquireContextManager}
+"""What the suites take from contrib to build their mocks with."""
 
 
 def _module_of(suite: str) -> str:
@@ -38,12 +60,15 @@ def _put_ours_in_place() -> None:
         for name in private_names:
             if not hasattr(module, name):
                 setattr(module, name, mock.MagicMock(name=name))
+        if suite in LIBRARY_AS_GLOBAL:
+            with suppress(ImportError):
+                setattr(module, LIBRARY_AS_GLOBAL[suite], importlib.import_module(LIBRARY_AS_GLOBAL[suite]))
         sys.modules[f"{_CONTRIB}.{library}"] = module
         setattr(opentelemetry.instrumentation, library, module)
     for path, names in PRIVATE_SUBMODULES.items():
         stand_in = ModuleType(f"{_CONTRIB}.{path}")
         ours = sys.modules.get(f"{_CONTRIB}.{path.partition('.')[0]}")
-        vars(stand_in).update({name: getattr(ours, name, mock.MagicMock(name=name)) for name in names})
+        vars(stand_in).update({name: getattr(ours, name, _LENT.get(name, mock.MagicMock(name=name))) for name in names})
         sys.modules[stand_in.__name__] = stand_in
         parent, _, name = stand_in.__name__.rpartition(".")
         if parent in sys.modules:

@@ -128,12 +128,23 @@ EXEMPT = (
     Exempt("starlette", "*.test_manual_instrument_is_noop", f"{_SEAM} (its middleware in app.user_middleware)"),
     Exempt("starlette", "TestAutoInstrumentationLogic.test_instrumentation", f"{_SEAM} (the class it puts in)"),
     Exempt("starlette", "TestAuto*.test_sub_app_starlette_call", "a mounted application's request is one span here"),
-    Exempt("mysql", "*_dbapi_sqlcomment_*", f"{_SEAM} (mysql, the library as its global)"),
-    Exempt("mysql", "*.test_instrument_enable_commenter_dbapi_kwargs", f"{_SEAM} (how it calls contrib's dbapi)"),
-    Exempt("mysqlclient", "*_dbapi_sqlcomment_*", f"{_SEAM} (MySQLdb, the library as its global)"),
-    Exempt("mysqlclient", "*.test_instrument_enable_commenter_dbapi_kwargs", f"{_SEAM} (how it calls contrib's dbapi)"),
-    Exempt("psycopg", "*.test_sqlcommenter_*abled", f"{_SEAM} (how it calls contrib's dbapi)"),
-    Exempt("psycopg2", "*.test_sqlcommenter_*abled", f"{_SEAM} (how it calls contrib's dbapi)"),
+    *(
+        Exempt(library, f"*.test_instrument_{name}", f"{_SEAM} ({what})")
+        for library in ("mysql", "mysqlclient")
+        for name, what in (
+            ("enable_commenter_dbapi_kwargs", "how it calls contrib's dbapi"),
+            ("with_dbapi_sqlcomment_*", "the whole library, replaced as its global"),
+            ("connection_with_dbapi_sqlcomment_enabled*", "the whole library, replaced as its global"),
+        )
+    ),
+    *(
+        Exempt(library, f"*.test_sqlcommenter_{state}", f"{_SEAM} (how it calls contrib's dbapi)")
+        for library in ("psycopg", "psycopg2")
+        for state in ("enabled", "disabled")
+    ),
+    Exempt("psycopg", "*.test_instrument_connection_uses_async_cursor_factory", f"{_SEAM} (its mark on connections)"),
+    Exempt("aiopg", "TestAiopgMetrics.*", _METRICS),
+    Exempt("aiopg", "*.test_custom_meter_provider_connect", _METRICS),
     Exempt("psycopg2", "TestPsycopg2InstrumentorParameters.*", f"{_SEAM} (how it calls contrib's dbapi)"),
     Exempt("psycopg2", "*.test_instrumentation_dependencies_*", f"{_SEAM} (distribution)"),
     Exempt("psycopg2", "*.test_instruments_with_psycopg2_installed", "counts all entry points of the environment"),
@@ -179,10 +190,10 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
     "pymongo": (),
     "requests": ("_excluded_urls_from_env",),
     "aiopg": (),
-    "mysql": ("mysql", "util_version"),
-    "mysqlclient": ("MySQLdb", "util_version"),
-    "psycopg": ("pg_cursor", "pg_async_cursor", "psycopg"),
-    "psycopg2": ("DatabaseApiIntegration", "dbapi", "distribution", "pg_cursor", "psycopg2"),
+    "mysql": ("util_version",),
+    "mysqlclient": ("util_version",),
+    "psycopg": (),
+    "psycopg2": ("DatabaseApiIntegration", "dbapi", "distribution", "pg_cursor"),
     "sqlalchemy": (),
     "sqlite3": (),
     "starlette": ("_excluded_urls",),
@@ -190,6 +201,8 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
     "tornado": ("_excluded_urls", "_traced_request_attrs", "patch_handler_class", "unpatch_handler_class"),
     "redis": ("get_tracer",),
 }
+# Suites that replace what is public in the library through the global by which contrib's module holds it.
+LIBRARY_AS_GLOBAL = {"mysql": "mysql", "mysqlclient": "MySQLdb", "psycopg": "psycopg", "psycopg2": "psycopg2"}
 # Submodules likewise, with what of them is our module's and stand-ins for the rest.
 PRIVATE_SUBMODULES: dict[str, tuple[str, ...]] = {
     "asyncio.environment_variables": (
@@ -210,7 +223,7 @@ PRIVATE_SUBMODULES: dict[str, tuple[str, ...]] = {
     "pyramid.callbacks": ("_logger", "_excluded_urls"),
     "cassandra.package": ("_instruments_cassandra_driver", "_instruments_scylla_driver"),
     "elasticsearch.utils": ("sanitize_body",),
-    "aiopg.aiopg_integration": (),
+    "aiopg.aiopg_integration": ("AiopgIntegration", "_ContextManager", "_PoolAcquireContextManager"),
     "psycopg2.package": ("_instruments_psycopg2", "_instruments_psycopg2_binary"),
     "psycopg2.version": ("__version__",),
     "sqlalchemy.engine": ("_get_db_name_from_cursor_or_conn",),

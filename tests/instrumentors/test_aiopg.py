@@ -9,7 +9,7 @@ import aiopg
 import psycopg2
 import pytest
 
-from spanbridge.instrumentors.aiopg import AiopgInstrumentor
+from spanbridge.instrumentors.aiopg import AiopgInstrumentor, wrappers
 from spanbridge.instrumentors.psycopg2 import Psycopg2Instrumentor
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def test_both_layers_where_both_are_asked_for(dsn: str, spans: Spans) -> None:
     assert spans[0]["parent_id"] == spans[1]["span_id"]
 
 
-def test_one_connection(dsn: str, spans: Spans) -> None:
+def test_one_connection(dsn: str, spans: Spans, postgres_server: Server) -> None:
     AiopgInstrumentor().uninstrument()
     Psycopg2Instrumentor().uninstrument()
 
@@ -114,7 +114,42 @@ def test_one_connection(dsn: str, spans: Spans) -> None:
             async with proxy.cursor() as cursor:
                 await cursor.execute("SELECT 1")
                 assert await cursor.fetchone() == (1,)
-            assert names(spans) == ["SELECT"]
+            assert [(span["name"], span["attributes"]["server.port"]) for span in spans] == [
+                ("SELECT", postgres_server.port)
+            ]
             assert AiopgInstrumentor().uninstrument_connection(proxy) is connection
 
     asyncio.run(work())
+
+
+def test_by_hand(dsn: str, spans: Spans, postgres_server: Server) -> None:
+    """`wrappers`, as in contrib: aiopg's own connections and pools answer to it, too."""
+    AiopgInstrumentor().uninstrument()
+    Psycopg2Instrumentor().uninstrument()
+    connect, create_pool = aiopg.connect, aiopg.create_pool
+    attributes = AiopgInstrumentor.driver.attributes
+    wrappers.wrap_connect("mine", "postgresql", attributes)
+    wrappers.wrap_create_pool("mine", "postgresql", attributes)
+
+    async def work() -> None:
+        async with aiopg.connect(dsn) as connection, connection.cursor() as cursor:
+            await cursor.execute("SELECT 'topsecret'")
+            assert await cursor.fetchone() == (SECRET,)
+        connection = await aiopg.connect(dsn)
+        await (await connection.cursor()).execute("SELECT 2")
+        await connection.close()
+        async with aiopg.create_pool(dsn, minsize=1, maxsize=1) as pool:
+            async with pool.acquire() as connection, connection.cursor() as cursor:
+                await cursor.execute("SELECT 3")
+            connection = await pool.acquire()
+            await (await connection.cursor()).execute("SELECT 4")
+            await pool.release(connection)
+
+    try:
+        asyncio.run(work())
+    finally:
+        wrappers.unwrap_connect()
+        wrappers.unwrap_create_pool()
+    assert (aiopg.connect, aiopg.create_pool) == (connect, create_pool)
+    assert [(span["scope"], span["attributes"]["db.query.text"]) for span in spans] == [("mine", "SELECT ?")] * 4
+    assert {span["attributes"]["server.port"] for span in spans} == {postgres_server.port}

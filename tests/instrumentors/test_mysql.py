@@ -202,6 +202,23 @@ def test_comments(arguments: dict[str, Any], spans: Spans) -> None:
     apply_settings({})
 
 
+def test_commenter(arguments: dict[str, Any], spans: Spans) -> None:
+    MySQLInstrumentor().uninstrument()
+    MySQLInstrumentor().instrument(
+        enable_commenter=True, commenter_options={"dbapi_level": False, "opentelemetry_values": False}
+    )
+    with closing(mysql.connector.connect(**arguments)) as connection:
+        cursor = connection.cursor()
+        cursor.execute("SELECT info FROM information_schema.processlist WHERE id = connection_id()")
+        seen = cursor.fetchone()[0]
+    assert seen.startswith("SELECT info FROM")
+    assert "connection_id() /*db_driver='mysql.connector%%3A" in seen
+    assert "dbapi_threadsafety=1,driver_paramstyle='pyformat',mysql_client_version='" in seen
+    assert "dbapi_level" not in seen
+    assert "traceparent" not in seen
+    assert "/*" not in spans[-1]["attributes"]["db.query.text"]
+
+
 def test_asynchronous(mariadb_server: Server, spans: Spans) -> None:
     aio = pytest.importorskip("mysql.connector.aio")
     arguments = {"host": mariadb_server.host, "database": "shop", "user": "tester", "password": "secret"}

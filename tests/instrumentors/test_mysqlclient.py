@@ -261,3 +261,17 @@ def test_many_rows_stay_one_statement_with_comments(
         assert (b"traceparent" in executed) is full
         assert executed.endswith(b"*/") is full
     apply_settings({})
+
+
+def test_commenter(arguments: dict[str, Any], spans: Spans) -> None:
+    MySQLClientInstrumentor().uninstrument()
+    MySQLClientInstrumentor().instrument(enable_commenter=True, commenter_options={"dbapi_level": False})
+    with closing(MySQLdb.connect(**arguments)) as connection:
+        cursor = connection.cursor()
+        cursor.execute("SELECT info FROM information_schema.processlist WHERE id = connection_id()")
+        seen = cursor.fetchone()[0]
+    assert "connection_id() /*db_driver='MySQLdb%%3A" in seen
+    assert "dbapi_threadsafety=1,driver_paramstyle='format',mysql_client_version='" in seen
+    assert f"traceparent='00-{spans[-1]['trace_id']:032x}-{spans[-1]['span_id']:016x}-01'*/" in seen
+    assert "dbapi_level" not in seen
+    assert "/*" not in spans[-1]["attributes"]["db.query.text"]

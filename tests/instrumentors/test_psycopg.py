@@ -332,7 +332,55 @@ def test_one_connection(conninfo: str, spans: Spans, caplog: pytest.LogCaptureFi
     assert connection.cursor_factory is before
     connection.execute("SELECT 1")
     assert names(spans) == ["SELECT"]
+    PsycopgInstrumentor.instrument_connection(connection).execute("SELECT 1")
+    assert names(spans) == ["SELECT", "SELECT"]
     connection.close()
+
+
+class Cursor:
+    """A cursor that inherits nothing from the driver's."""
+
+    def __init__(self, connection: Any) -> None:
+        self.rowcount = 7
+
+    def execute(self, query: str, params: Any = None) -> str:
+        return query
+
+
+class Connection(psycopg.Connection[Any]):
+    """A connection that makes such cursors only."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.cursor_factory = Cursor  # type: ignore[assignment]
+
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        return self.cursor_factory(self)
+
+
+def test_cursors_of_foreign_classes(conninfo: str, spans: Spans, postgres_server: Server) -> None:
+    with closing(Connection.connect(conninfo)) as connection:
+        assert issubclass(connection.cursor_factory, Cursor)
+        assert connection.cursor().execute("SELECT 1") == "SELECT 1"
+        [span] = spans
+        assert span["attributes"]["server.port"] == postgres_server.port
+        assert span["attributes"]["db.response.returned_rows"] == 7
+        assert PsycopgInstrumentor.uninstrument_connection(connection).cursor_factory is Cursor  # type: ignore[comparison-overlap]
+        connection.cursor().execute("SELECT 1")
+    assert names(spans) == ["SELECT"]
+
+
+def test_commenter(conninfo: str, spans: Spans) -> None:
+    PsycopgInstrumentor().uninstrument()
+    options = {"dbapi_level": False, "dbapi_threadsafety": False, "driver_paramstyle": False, "libpq_version": False}
+    PsycopgInstrumentor().instrument(enable_commenter=True, commenter_options=options, enable_attribute_commenter=True)
+    with closing(psycopg.connect(conninfo)) as connection:
+        seen = connection.execute(sql.SQL("SELECT {};").format(sql.SQL("current_query()"))).fetchone()[0]
+    [span] = spans
+    traceparent = f"00-{span['trace_id']:032x}-{span['span_id']:016x}-01"
+    driver = f"psycopg%3A{psycopg.__version__}"
+    assert seen == f"SELECT current_query() /*db_driver='{driver}',traceparent='{traceparent}'*/;".replace("%", "%%")
+    assert span["attributes"]["db.query.text"] == seen
 
 
 def test_one_traced_connection_less(connection: Any, conninfo: str, spans: Spans) -> None:

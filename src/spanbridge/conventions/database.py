@@ -6,7 +6,8 @@ https://opentelemetry.io/docs/specs/semconv/database/database-spans/
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
+from functools import lru_cache, partial, wraps
+from inspect import getattr_static
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import SpanKind
@@ -206,7 +207,7 @@ def operation(
 
     def failed(span: Span, query: Query, error: BaseException) -> None:
         clean = None if contrib else partial(_without_values, query=query)
-        record_failure(span, error, error_type=semconv.database.stable and not contrib, clean=clean)
+        record_failure(span, error, error_type=semconv.database.stable, clean=clean)
         code = status_code(error)
         if code and not contrib:
             span.set_attribute("db.response.status_code", code)
@@ -279,7 +280,7 @@ class Subclasses:
         self, root: type, setup: Setup, methods: Mapping[str, Operation[Any]], members: Mapping[str, Any] | None = None
     ) -> None:
         traced_methods = {
-            name: traced(getattr(root, name), setup, kind) for name, kind in methods.items() if hasattr(root, name)
+            name: traced(_method(root, name), setup, kind) for name, kind in methods.items() if hasattr(root, name)
         }
         self.root = root
         twin = _alike(root, (root,), {})
@@ -311,6 +312,19 @@ class Subclasses:
         except Exception as error:  # such as TypeError of a class that lets nobody inherit
             report(f"tracing {base.__qualname__}", error)
             return base
+
+
+def _method(cls: type, name: str) -> Callable[..., Any]:
+    """Answer what takes the instance first; callables that classes do not bind (`execute = some_object`) do not."""
+    found: Callable[..., Any] = getattr(cls, name)
+    if hasattr(type(getattr_static(cls, name)), "__get__"):
+        return found
+
+    @wraps(found)
+    def call(instance: Any, /, *args: Any, **kwargs: Any) -> Any:
+        return found(*args, **kwargs)
+
+    return call
 
 
 # The class attribute by which a traced class names the driver's own, remade in Python: an object can move between these

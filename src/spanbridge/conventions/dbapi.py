@@ -6,9 +6,10 @@ or coroutines. Not traced: fetching, and what the end of a `with` block does ins
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
-from inspect import iscoroutine
+from functools import cached_property, lru_cache, partial
+from inspect import isawaitable, iscoroutine
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 import wrapt
@@ -163,6 +164,50 @@ async def later(awaitable: Awaitable[Any], answer: Callable[[Any], Any]) -> Any:
     return answer(await awaitable)
 
 
+class Promise(Coroutine[Any, Any, Any]):
+    """What is awaited, or entered by `async with`, to get something of a driver's; gives what stands for that.
+
+    Args:
+        awaitable: the driver's own, a coroutine or an asynchronous context manager besides.
+        answer: takes what it yields, and answers what the application gets.
+    """
+
+    def __init__(self, awaitable: Any, answer: Callable[[Any], Any]) -> None:
+        self._awaitable = awaitable
+        self._answer = answer
+
+    @cached_property
+    def _coroutine(self) -> Coroutine[Any, Any, Any]:
+        return later(self._awaitable, self._answer)
+
+    def __await__(self) -> Any:
+        return self._coroutine.__await__()
+
+    def send(self, value: Any) -> Any:
+        """As of a coroutine."""
+        return self._coroutine.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """As of a coroutine."""
+        return self._coroutine.throw(*error)
+
+    def close(self) -> None:
+        """As of a coroutine."""
+        self._coroutine.close()
+
+    async def __aenter__(self) -> Any:
+        if hasattr(self._awaitable, "__aenter__"):
+            return self._answer(await self._awaitable.__aenter__())
+        self._yielded = await self._coroutine
+        return self._yielded
+
+    async def __aexit__(self, *error: object) -> Any:
+        if hasattr(self._awaitable, "__aexit__"):
+            return await self._awaitable.__aexit__(*error)
+        closing = self._yielded.close()
+        return await closing if isawaitable(closing) else None
+
+
 class _Through:
     """A driver's method, called through a method of its proxy; missing where the driver has none."""
 
@@ -177,16 +222,12 @@ class _Through:
 
 
 class _Proxy(getattr(wrapt, "BaseObjectProxy", wrapt.ObjectProxy)):  # type: ignore[misc]  # wrapt 2, wrapt 1
-    def __init__(self, wrapped: Any, db_api_integration: Integration) -> None:
-        super().__init__(wrapped)
-        self._self_db_api_integration = db_api_integration
-        self._self_cursor_tracer: CursorTracer[Any] = CursorTracer(db_api_integration)
-
-    def _self_execute(self, method: Wrapped, /, *args: Any, **kwargs: Any) -> Any:
-        return self._self_own(self._self_cursor_tracer.traced_execution(self.__wrapped__, method, *args, **kwargs))
+    def _self_pass(self, method: Wrapped, /, *args: Any, **kwargs: Any) -> Any:
+        plain = {name: _unproxied(value) for name, value in kwargs.items()}
+        return self._self_own(method(*map(_unproxied, args), **plain))
 
     def _self_own(self, result: Any) -> Any:
-        """Keep to proxies: answer this one for its own, a new one for a cursor."""
+        """Keep to proxies: answer this one for its own, a new one for what it makes."""
         if result is self.__wrapped__:
             return self
         if iscoroutine(result):
@@ -206,7 +247,36 @@ class _Proxy(getattr(wrapt, "BaseObjectProxy", wrapt.ObjectProxy)):  # type: ign
         return self.__wrapped__.__aexit__(*args)
 
 
-class TracedConnectionProxy(_Proxy, Generic[ConnectionT]):
+class TracedPoolProxy(_Proxy):
+    """A pool that promises connections.
+
+    Args:
+        pool: the pool.
+        answer: takes one of its connections, and answers what the application gets.
+    """
+
+    acquire = _Through("_self_acquire")
+    release = _Through("_self_pass")
+
+    def __init__(self, pool: Any, answer: Callable[[Any], Any]) -> None:
+        super().__init__(pool)
+        self._self_answer = answer
+
+    def _self_acquire(self, method: Wrapped, /, *args: Any, **kwargs: Any) -> Any:
+        return Promise(method(*args, **kwargs), self._self_answer)
+
+
+class _Traced(_Proxy):
+    def __init__(self, wrapped: Any, db_api_integration: Integration) -> None:
+        super().__init__(wrapped)
+        self._self_db_api_integration = db_api_integration
+        self._self_cursor_tracer: CursorTracer[Any] = CursorTracer(db_api_integration)
+
+    def _self_execute(self, method: Wrapped, /, *args: Any, **kwargs: Any) -> Any:
+        return self._self_own(self._self_cursor_tracer.traced_execution(self.__wrapped__, method, *args, **kwargs))
+
+
+class TracedConnectionProxy(_Traced, Generic[ConnectionT]):
     """A connection whose statements, commits and rollbacks are traced, and whose cursors are proxies."""
 
     cursor = _Through("_self_pass")
@@ -217,10 +287,6 @@ class TracedConnectionProxy(_Proxy, Generic[ConnectionT]):
     rollback = _Through("_self_end")
     backup = _Through("_self_pass")
 
-    def _self_pass(self, method: Wrapped, /, *args: Any, **kwargs: Any) -> Any:
-        plain = {name: _unproxied(value) for name, value in kwargs.items()}
-        return self._self_own(method(*map(_unproxied, args), **plain))
-
     def _self_end(self, method: Wrapped, /, *args: Any, **kwargs: Any) -> Any:
         contrib = self._self_db_api_integration.engine.setup.semconv.contrib
         return method(*args, **kwargs) if contrib else self._self_execute(method, *args, **kwargs)
@@ -229,23 +295,12 @@ class TracedConnectionProxy(_Proxy, Generic[ConnectionT]):
         integration = self._self_db_api_integration
         if hasattr(result, "execute"):
             return get_traced_cursor_proxy(result, integration)
-        return _Promise(result, integration) if hasattr(result, "__await__") else result
+        if not hasattr(result, "__await__"):
+            return result
+        return Promise(result, partial(get_traced_cursor_proxy, db_api_integration=integration))
 
 
-class _Promise(_Proxy):
-    """What is awaited, or entered by `async with`, to get a cursor."""
-
-    def __await__(self) -> Any:
-        return later(self.__wrapped__, self._self_new).__await__()
-
-    def __aenter__(self) -> Any:
-        return later(self.__wrapped__.__aenter__(), self._self_new)
-
-    def _self_new(self, result: Any) -> Any:
-        return get_traced_cursor_proxy(result, self._self_db_api_integration)
-
-
-class TracedCursorProxy(_Proxy, Generic[CursorT]):
+class TracedCursorProxy(_Traced, Generic[CursorT]):
     """A cursor whose statements are traced."""
 
     execute = _Through("_self_execute")

@@ -6,6 +6,8 @@ https://peps.python.org/pep-0249/
 
 from __future__ import annotations
 
+from contextlib import suppress
+from copy import copy
 from dataclasses import replace
 from functools import reduce, wraps
 from inspect import iscoroutinefunction
@@ -108,9 +110,11 @@ class Driver:
 
     def knows(self, connection: Any) -> bool:
         """Say whether an object is of the driver's own classes, or of one that inherits from them."""
-        return any(
-            base.__module__.partition(".")[0] == self.module.partition(".")[0] for base in type(connection).__mro__
-        )
+        return self.owns(type(connection))
+
+    def owns(self, cls: type) -> bool:
+        """Say whether a class is one of the driver's own, or inherits from them."""
+        return any(base.__module__.partition(".")[0] == self.module.partition(".")[0] for base in cls.__mro__)
 
     def forget(self, connection: Any) -> bool:
         """Trace a connection no more; answer False if that was so, or cannot be."""
@@ -120,6 +124,11 @@ class Driver:
         except AttributeError:
             return False
         return known is not None
+
+    def remember(self, connection: Any) -> None:
+        """Take `forget` back: ask the connection anew where it leads."""
+        with suppress(AttributeError):
+            del connection._spanbridge_target  # noqa: SLF001
 
     def target(self, connection: Any) -> Target | None:
         """Answer where a connection leads, as known when its first span starts; None if it is not to be traced."""
@@ -140,6 +149,12 @@ class Driver:
     def target_of(self, cursor: Any) -> Target | None:
         """Answer where a cursor's connection leads."""
         return self.target(self._connection_of(cursor))
+
+    def leading_to(self, target: Target | None) -> Driver:
+        """Answer a copy for cursors, of whatever class, that all lead there."""
+        known = copy(self)
+        known.target_of = lambda cursor: target  # type: ignore[method-assign]
+        return known
 
     # Operations.
 
@@ -266,21 +281,22 @@ class Driver:
         return follow(original, setup, self.connecting(setup))
 
 
-def trace_factory(
-    connection: Any, attribute: str, setup: Setup, operations: Mapping[str, Operation[Any]], default: Any = None
-) -> None:
-    """Let one connection, made before, make traced cursors.
+def trace_factory(driver: Driver, connection: Any, attribute: str, setup: Setup, default: Any = None) -> bool:
+    """Let one connection, made before, make traced cursors; answer False where it does not make them by a class.
 
     Args:
+        driver: whose connection it is.
         connection: the connection.
         attribute: where it holds the class of its cursors.
         setup: what was decided for it.
-        operations: which operation each method of a cursor is.
         default: the class where it holds none.
     """
     factory = getattr(connection, attribute, None) or default
-    if isinstance(factory, type):
-        setattr(connection, attribute, database.Subclasses(factory, setup, operations).traced_root)
+    if not isinstance(factory, type):
+        return False
+    operations = driver.leading_to(driver.target(connection)).cursor_operations(setup)
+    setattr(connection, attribute, database.Subclasses(factory, setup, operations).traced_root)
+    return True
 
 
 def untrace_factory(connection: Any, attribute: str) -> bool:
