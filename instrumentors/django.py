@@ -203,7 +203,7 @@ class DjangoInstrumentor(Instrumentor):
     `middleware_position` other than 0); `response_hook(span, request, response)`.
     """
 
-    library = Library("django", ("django >= 1.8",), tested="5.2.19")
+    library = Library("django", ("django >= 1.8",), tested="6.1.3")
     options = (
         http.EXCLUDED_URLS,
         http.TRACED_REQUEST_ATTRS,
