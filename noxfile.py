@@ -93,6 +93,7 @@ EVERYWHERE = (
     "tests/launcher",
     "tests/recorder",
     "tests/test_testing.py",
+    "tests/test_threads.py",
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from logging import DEBUG, ERROR
 from os import environ
+from threading import RLock
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from opentelemetry.instrumentation.dependencies import DependencyConflict, DependencyConflictError
@@ -45,6 +46,8 @@ class Instrumentor(BaseInstrumentor):  # type: ignore[misc]
 
     _is_instrumented_by_opentelemetry: bool = False
     _installation: Installation | None = None
+    # One installation at a time: two of the same patches could not be told apart when they are taken back.
+    _turn = RLock()
     _state: tuple[State, str] = (State.DISABLED, "instrument() has not been called")
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -67,6 +70,15 @@ class Instrumentor(BaseInstrumentor):  # type: ignore[misc]
         Raises:
             DependencyConflictError: only if `raise_exception_on_conflict` asks for it.
         """
+        with self._turn:
+            return self._instrument_now(**kwargs)
+
+    def uninstrument(self, **kwargs: Any) -> Any:
+        """Take the patches back."""
+        with self._turn:
+            return super().uninstrument(**kwargs)
+
+    def _instrument_now(self, **kwargs: Any) -> Any:
         if self._is_instrumented_by_opentelemetry:
             logger.warning("%s: attempting to instrument while already instrumented", self.name)
             return None
