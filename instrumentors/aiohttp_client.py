@@ -13,6 +13,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from spanbridge.conventions import detail, http, http_client
 from spanbridge.core import semconv
+from spanbridge.core.guard import guarded
 from spanbridge.core.instrumentor import MARK, Instrumentor
 from spanbridge.core.options import Option
 from spanbridge.core.patching import Library, Patch
@@ -92,24 +93,37 @@ def _trace_config(setup: Setup) -> TraceConfig:
     begin = opener(setup, _operation(setup), "aiohttp_client: a request")
     response_hook = http.hooked(setup, "response_hook")
 
-    async def on_request_start(session: Any, context: Any, params: Any) -> None:
+    def started(context: Any, params: Any) -> None:
         context.connect = None
         context.scope = scope = begin((params,), {})
         if scope is not None:
             scope.leave()
             scope.last()
 
-    async def on_request_end(session: Any, context: Any, params: Any) -> None:
+    def ended(context: Any, params: Any) -> None:
         if context.scope is not None:
             context.scope.finish(params)
 
-    async def on_request_exception(session: Any, context: Any, params: Any) -> None:
+    def failed(context: Any, params: Any) -> None:
         if context.connect is not None:
             context.connect.fail(params.exception)
         if context.scope is not None:
             if response_hook is not None and context.scope.span.is_recording():
                 response_hook(context.scope.span, params)
             context.scope.fail(params.exception)
+
+    start, end, fail = (
+        guarded(tell, f"aiohttp_client: a request {tell.__name__}") for tell in (started, ended, failed)
+    )
+
+    async def on_request_start(session: Any, context: Any, params: Any) -> None:
+        start(context, params)
+
+    async def on_request_end(session: Any, context: Any, params: Any) -> None:
+        end(context, params)
+
+    async def on_request_exception(session: Any, context: Any, params: Any) -> None:
+        fail(context, params)
 
     config = TraceConfig()
     config.on_request_start.append(on_request_start)
@@ -125,7 +139,7 @@ def _follow_connections(config: TraceConfig, setup: Setup) -> None:
     """Add a span for each connection that a request makes."""
     begin = opener(setup, _CONNECT, "aiohttp_client: connecting")
 
-    async def on_connect_start(session: Any, context: Any, params: Any) -> None:
+    def started(session: Any, context: Any) -> None:
         if context.scope is not None:
             token = attach(context.scope.context)
             try:
@@ -136,9 +150,18 @@ def _follow_connections(config: TraceConfig, setup: Setup) -> None:
             finally:
                 detach(token)
 
-    async def on_connect_end(session: Any, context: Any, params: Any) -> None:
+    def ended(context: Any) -> None:
         if context.connect is not None:
             context.connect.finish(None)
+
+    start = guarded(started, "aiohttp_client: a connection started")
+    end = guarded(ended, "aiohttp_client: a connection ended")
+
+    async def on_connect_start(session: Any, context: Any, params: Any) -> None:
+        start(session, context)
+
+    async def on_connect_end(session: Any, context: Any, params: Any) -> None:
+        end(context)
 
     config.on_connection_create_start.append(on_connect_start)
     config.on_connection_create_end.append(on_connect_end)

@@ -15,6 +15,7 @@ from spanbridge.conventions import drivers
 from spanbridge.conventions.database import Target
 from spanbridge.conventions.dbapi import Promise, TracedPoolProxy
 from spanbridge.conventions.drivers import Driver, as_port
+from spanbridge.core.guard import guarded
 from spanbridge.core.patching import Library, Patch
 from spanbridge.instrumentors import aiopg_wrappers as wrappers
 from spanbridge.instrumentors.aiopg_wrappers import AiopgIntegration
@@ -50,20 +51,33 @@ def _opening(original: Wrapped, setup: Setup) -> Wrapped:
     if not iscoroutinefunction(original):
         return opened
 
+    silence = guarded(_silence, "aiopg: connecting")
+    end_silence = guarded(_end_silence, "aiopg: connected")
+
     @wraps(original)
     async def connect(*args: Any, **kwargs: Any) -> Any:
-        layers: list[Any] = [
-            layer for connection in args[:1] for layer in (connection, getattr(connection, "raw", None))
-        ]
-        for layer in layers:
-            _DRIVER.forget(layer)
+        silence(*args)
         try:
             return await opened(*args, **kwargs)
         finally:
-            for layer in layers:
-                _DRIVER.remember(layer)
+            end_silence(*args)
 
     return connect
+
+
+def _silence(connection: Any) -> None:
+    for layer in _layers(connection):
+        _DRIVER.forget(layer)
+
+
+def _end_silence(connection: Any) -> None:
+    for layer in _layers(connection):
+        _DRIVER.remember(layer)
+
+
+def _layers(connection: Any) -> tuple[Any, Any]:
+    """A connection, and psycopg2's within it."""
+    return connection, getattr(connection, "raw", None)
 
 
 def _foreign(original: Wrapped, setup: Setup, stand_in: Callable[..., Any]) -> Wrapped:

@@ -101,6 +101,13 @@ class DatadogSpanExporter(SpanExporter):
         Args:
             spans: finished spans, of any traces.
         """
+        try:
+            return self._export(spans)
+        except Exception as error:
+            report("DatadogSpanExporter.export", error)
+            return SpanExportResult.FAILURE
+
+    def _export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         if self._closed:
             return SpanExportResult.FAILURE
         sender, lost, now = self.sender, self.sender.lost, monotonic()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from copy import copy
 from dataclasses import fields
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -81,13 +82,13 @@ class _Dotted:
 
 def _format(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
     record = args[0] if args else kwargs["record"]
-    if "dd" in record.__dict__:
-        return wrapped(*args, **kwargs)
-    record.dd = _Dotted(record.__dict__)
     try:
-        return wrapped(*args, **kwargs)
-    finally:
-        del record.dd
+        if "dd" not in record.__dict__:
+            record = copy(record)
+            record.dd = _Dotted(record.__dict__)
+    except Exception as error:
+        report("formatting log records", error)
+    return wrapped(record)
 
 
 def set_up_own_log(settings: Settings) -> None:

@@ -81,13 +81,13 @@ class DatadogSpanProcessor(SpanProcessor):
         """Queue a span that has started; a local root takes over what was extracted for it."""
         if not self._enabled or self._shut_down:
             return
-        if self._pid != os.getpid():  # forked without Python's hooks, as uWSGI does
-            self._begin_process()
-        queue = self._queue
-        if len(queue) >= MOST_QUEUED:
-            self.exporter.sender.lose(1)
-            return
         try:
+            if self._pid != os.getpid():  # forked without Python's hooks, as uWSGI does
+                self._begin_process()
+            queue = self._queue
+            if len(queue) >= MOST_QUEUED:
+                self.exporter.sender.lose(1)
+                return
             parent = span.parent
             state = None
             if parent is not None and not parent[2]:  # a tuple, whose properties are slower: not remote
@@ -124,14 +124,17 @@ class DatadogSpanProcessor(SpanProcessor):
         """Queue a span that has ended."""
         if not self._enabled or self._shut_down:
             return
-        queue = self._queue
-        if len(queue) >= MOST_QUEUED_ENDS:
-            self.exporter.sender.lose(1)
-            return
-        queue.append((span, None))
-        worker = self._worker or self._start_worker()
-        if worker is not None and len(queue) > _WAKE_AT:
-            worker.wake()
+        try:
+            queue = self._queue
+            if len(queue) >= MOST_QUEUED_ENDS:
+                self.exporter.sender.lose(1)
+                return
+            queue.append((span, None))
+            worker = self._worker or self._start_worker()
+            if worker is not None and len(queue) > _WAKE_AT:
+                worker.wake()
+        except Exception as error:
+            report("DatadogSpanProcessor.on_end", error)
 
     def _start_worker(self) -> Worker | None:
         """Start the worker of this process; None while another thread is just doing so.
@@ -162,18 +165,25 @@ class DatadogSpanProcessor(SpanProcessor):
         """
         if self._shut_down:
             return True
-        deadline = monotonic() + timeout_millis / 1000
-        worker = self._running_worker(deadline)
-        return worker.drain(deadline) if worker is not None else not self._queue
+        try:
+            deadline = monotonic() + timeout_millis / 1000
+            worker = self._running_worker(deadline)
+            return worker.drain(deadline) if worker is not None else not self._queue
+        except Exception as error:
+            report("DatadogSpanProcessor.force_flush", error)
+            return False
 
     def shutdown(self) -> None:
         """Send what is left, and stop; waits as long as the receiver takes spans, and at most `LONGEST_END` seconds."""
         # Not only once: a signal may come in the midst of it, whose handler is to wait for the rest as well.
         self._shut_down = True
-        deadline = monotonic() + LONGEST_END
-        if (worker := self._running_worker(deadline)) is not None:
-            worker.stop(deadline)
-        self.exporter.shutdown()
+        try:
+            deadline = monotonic() + LONGEST_END
+            if (worker := self._running_worker(deadline)) is not None:
+                worker.stop(deadline)
+            self.exporter.shutdown()
+        except Exception as error:
+            report("DatadogSpanProcessor.shutdown", error)
 
     def _running_worker(self, deadline: float) -> Worker | None:
         if self._pid != os.getpid():

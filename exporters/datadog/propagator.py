@@ -181,10 +181,13 @@ class DatadogPropagator(TextMapPropagator):
         setter: Setter[CarrierT] = default_setter,
     ) -> None:
         """Write the current span's headers into the carrier."""
-        span = get_current_span(context)
-        span_context = span.get_span_context()
-        if span_context.is_valid:
-            _inject_datadog(carrier, span_context, _state(span, span_context, context), setter, self._most_tags)
+        try:
+            span = get_current_span(context)
+            span_context = span.get_span_context()
+            if span_context.is_valid:
+                _inject_datadog(carrier, span_context, _state(span, span_context, context), setter, self._most_tags)
+        except Exception as error:
+            report("injecting x-datadog headers", error)
 
     @property
     def fields(self) -> set[str]:
@@ -272,14 +275,17 @@ class _CompositePropagator(TextMapPropagator):
         setter: Setter[CarrierT] = default_setter,
     ) -> None:
         """Write the current span and the baggage into the carrier, in every style."""
-        span = get_current_span(context)
-        span_context = span.get_span_context()
-        if span_context.is_valid:
-            state = _state(span, span_context, context)
-            for write in self._writers:
-                write(carrier, span_context, state, setter)
-        if "baggage" in self._settings.styles_inject:
-            self._baggage.inject(carrier, context, setter)
+        try:
+            span = get_current_span(context)
+            span_context = span.get_span_context()
+            if span_context.is_valid:
+                state = _state(span, span_context, context)
+                for write in self._writers:
+                    write(carrier, span_context, state, setter)
+            if "baggage" in self._settings.styles_inject:
+                self._baggage.inject(carrier, context, setter)
+        except Exception as error:
+            report("injecting trace context", error)
 
     @property
     def fields(self) -> set[str]:

@@ -114,21 +114,25 @@ class DatadogSampler(Sampler):
         parent: SpanContext,
     ) -> Decision:
         """Answer the same for a tracer that knows the parent, and that keeps attributes and trace state by itself."""
-        state = traces.get_open(trace_id)
-        if state is None:
-            state = state_at_start(trace_id, parent, context)
-            traces.remember(trace_id, state)
-        if attributes and ("manual.keep" in attributes or "manual.drop" in attributes):
-            state.decide_by_attributes(attributes)
-        if state.priority is None and not self._rules and not agent_rates:
-            state.decide(AUTO_KEEP, DEFAULT)
-        begun, state.sampler = state.sampler is not None, self
-        if state.priority is not None:
-            keep = state.priority > 0
-        elif begun and parent.is_valid and not parent.is_remote:
-            keep = parent.trace_flags.sampled
-        else:
-            keep = self._foresee(trace_id, name, kind, attributes)
+        keep = True
+        try:
+            state = traces.get_open(trace_id)
+            if state is None:
+                state = state_at_start(trace_id, parent, context)
+                traces.remember(trace_id, state)
+            if attributes and ("manual.keep" in attributes or "manual.drop" in attributes):
+                state.decide_by_attributes(attributes)
+            if state.priority is None and not self._rules and not agent_rates:
+                state.decide(AUTO_KEEP, DEFAULT)
+            begun, state.sampler = state.sampler is not None, self
+            if state.priority is not None:
+                keep = state.priority > 0
+            elif begun and parent.is_valid and not parent.is_remote:
+                keep = parent.trace_flags.sampled
+            else:
+                keep = self._foresee(trace_id, name, kind, attributes)
+        except Exception as error:
+            report("sampling", error)
         return Decision.RECORD_AND_SAMPLE if keep else Decision.RECORD_ONLY
 
     def settle(self, state: TraceState, root: ReadableSpan, mapped: Mapping[str, Any] | None = None) -> None:

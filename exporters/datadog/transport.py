@@ -152,7 +152,10 @@ class Transport:
                 connection.close()
                 raise
             return connection
-        connection = socket.create_connection(self._address, seconds)
+        try:
+            connection = socket.create_connection(self._address, seconds)
+        except UnicodeError as error:  # a name that cannot be one
+            raise OSError(f"{self._address[0]!r} is no host name") from error
         if self._tls:
             import ssl
 

@@ -14,7 +14,7 @@ from threading import Event, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from spanbridge.core.guard import report
+from spanbridge.core.guard import guarded, report
 from spanbridge.exporters.datadog.chunks import IDLE_SECONDS, Assembler
 from spanbridge.exporters.datadog.sender import Pending
 from spanbridge.exporters.datadog.trace import traces
@@ -78,7 +78,8 @@ class Worker:
         # Not left to the thread: a child forked during the import would never get its lock, and an import after an
         # unhandled KeyboardInterrupt makes Python forget to end by SIGINT.
         import_module("msgspec.msgpack")
-        Thread(target=self._run, name="spanbridge-datadog", daemon=True).start()
+        run = guarded(self._run, "the thread that sends spans")
+        Thread(target=run, name="spanbridge-datadog", daemon=True).start()
 
     def wake(self) -> None:
         """Have what is queued looked at before the interval is over."""
@@ -117,22 +118,25 @@ class Worker:
     def _run(self) -> None:
         while not self._stopped:
             try:
-                self._sleep()
-                waiters = self._waiters[:]
-                if self._sender.learning_is_due and (self._counts or not waiters):
-                    self._exporter.learn()
-                self._collect(everything=bool(waiters))
-                self._deliver(waiters)
-                self._send_stats(waiters)
-                for waiter in waiters:
-                    if not self._pending:
-                        waiter.done.set()
-                    if not self._pending or waiter.deadline < monotonic():
-                        self._waiters.remove(waiter)
+                self._work()
             except Exception as error:
                 report("the worker that sends spans", error)
                 time.sleep(self._interval)
         self._sender.close()  # a request that was under way at the end has kept its connection
+
+    def _work(self) -> None:
+        self._sleep()
+        waiters = self._waiters[:]
+        if self._sender.learning_is_due and (self._counts or not waiters):
+            self._exporter.learn()
+        self._collect(everything=bool(waiters))
+        self._deliver(waiters)
+        self._send_stats(waiters)
+        for waiter in waiters:
+            if not self._pending:
+                waiter.done.set()
+            if not self._pending or waiter.deadline < monotonic():
+                self._waiters.remove(waiter)
 
     def _sleep(self) -> None:
         if not self._waiters:

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from spanbridge.core import guard
-from tests.chaos import ChaosError, broken, lines_of, shown
+from tests.chaos import ChaosError, broken, lines_of, sample, shown
 from tests.contract.test_contract import instrumentor, name, trial  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-
-# Where every line has been broken and read. The others' glue is still to be read: what fails there is mostly that.
-PROVEN = {
-    "asyncio", "botocore", "bottle", "celery", "django", "djangorestframework", "flask", "futures", "gevent",
-    "jinja2", "kombu", "mako", "psycopg", "psycopg2", "pylibmc", "pymemcache", "pyramid", "redis",
-    "requests", "sqlalchemy", "sqlite3", "starlette",
-}  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _only_what_is_proven(name: str) -> None:  # noqa: F811
-    if name not in PROVEN:
-        pytest.skip(f"the lines of {name} that stand between the application and our guards are not told apart yet")
+# Carriers and djangorestframework, whose spans are Django's, have next to no lines of their own here.
+NEXT_TO_NONE = {"asyncio", "djangorestframework", "futures", "gevent", "threading"}
+# What an operation may take longer with a fault of ours than without us, on a busy machine (seconds).
+BUSY = 5.0
 
 
 @pytest.fixture
@@ -43,37 +35,39 @@ def said() -> Iterator[list[str]]:
 
 
 def test_results(instrumentor: Any, trial: Any, spans: Any, said: list[str]) -> None:  # noqa: F811
+    began = time.monotonic()
     plain = trial.operate()
+    allowed = time.monotonic() - began + BUSY
     instrumentor.instrument()
     assert trial.operate() == plain
-    unguarded, hits = [], 0
-    for line in lines_of(trial.operate):
+    noticed, hits = [], 0
+    for line in sample(lines_of(trial.operate)):
         guard.forget()
         said.clear()
+        began = time.monotonic()
         with broken(line) as times:
             try:
                 got = trial.operate()
             except Exception as error:
                 got = error
         hits += len(times)
-        if got != plain or len(said) != len(set(said)):
-            unguarded.append((shown(line), got, said[:]))
-    # Carriers and djangorestframework, whose spans are Django's, have next to no lines of their own here.
-    assert hits or instrumentor.name in {"asyncio", "djangorestframework", "futures", "gevent", "threading"}
-    assert not unguarded
+        if got != plain or len(said) != len(set(said)) or time.monotonic() - began > allowed:
+            noticed.append(f"{shown(line)}: {got!r} {said}")
+    assert hits or instrumentor.name in NEXT_TO_NONE
+    assert not noticed, "\n".join(noticed)
 
 
 def test_exceptions(instrumentor: Any, trial: Any, spans: Any, said: list[str]) -> None:  # noqa: F811
     instrumentor.instrument()
-    unguarded = []
+    noticed = []
 
     def fail() -> None:
-        with pytest.raises(LookupError):
-            trial.fail(LookupError("the application's"))
+        with pytest.raises(ValueError, match="the application's"):
+            trial.fail(ValueError("the application's"))
 
-    for line in lines_of(fail):
+    for line in sample(lines_of(fail)):
         guard.forget()
-        error = LookupError("the application's")
+        error = ValueError("the application's")
         got: BaseException | None = None
         with broken(line):
             try:
@@ -81,5 +75,5 @@ def test_exceptions(instrumentor: Any, trial: Any, spans: Any, said: list[str]) 
             except Exception as caught:
                 got = caught
         if got is not error or isinstance(error.__context__, ChaosError):
-            unguarded.append((shown(line), got))
-    assert not unguarded
+            noticed.append(f"{shown(line)}: {got!r}")
+    assert not noticed, "\n".join(noticed)

@@ -222,13 +222,17 @@ def serving(setup: Setup) -> Callable[[Any, str | bytes], Any]:
         return serve
 
     def served(handler: Any, method: str | bytes) -> Any:
-        if not is_instrumentation_enabled() or (setup.source.tracer or setup.source.resolve()) is None:
+        try:
+            if not is_instrumentation_enabled() or (setup.source.tracer or setup.source.resolve()) is None:
+                return handler
+            streams = bool(handler.request_streaming), bool(handler.response_streaming)
+            name = "_".join("stream" if streaming else "unary" for streaming in streams)
+            behavior = around(getattr(handler, name), method, rpc.KINDS[streams], streams=streams[1])
+            make = getattr(import_module("grpc"), f"{name}_rpc_method_handler")
+            return make(behavior, handler.request_deserializer, handler.response_serializer)
+        except Exception as error:
+            report(f"{setup.integration}: a handler", error)
             return handler
-        streams = bool(handler.request_streaming), bool(handler.response_streaming)
-        name = "_".join("stream" if streaming else "unary" for streaming in streams)
-        behavior = around(getattr(handler, name), method, rpc.KINDS[streams], streams=streams[1])
-        make = getattr(import_module("grpc"), f"{name}_rpc_method_handler")
-        return make(behavior, handler.request_deserializer, handler.response_serializer)
 
     return served
 
