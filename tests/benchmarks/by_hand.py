@@ -9,16 +9,22 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import celery
+import falcon
 import flask
 import redis
 import requests
+from aiohttp import web
+from django.core.handlers.base import BaseHandler
 from opentelemetry.context import attach, detach, get_current
 from opentelemetry.propagate import extract, inject
 from opentelemetry.propagators.textmap import Getter
-from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace import SpanKind, Status, StatusCode, get_current_span
+from starlette.applications import Starlette
+from starlette.routing import Route
+from tornado.web import RequestHandler
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Tracer
+    from opentelemetry.trace import Span, Tracer
 
 
 class _Headers(Getter[dict[str, Any]]):
@@ -33,41 +39,200 @@ class _Headers(Getter[dict[str, Any]]):
 _HEADERS = _Headers()
 
 
+def _wsgi_attributes(environ: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "http.request.method": environ["REQUEST_METHOD"],
+        "url.scheme": environ["wsgi.url_scheme"],
+        "url.path": environ["PATH_INFO"],
+        "url.query": environ["QUERY_STRING"],
+        "server.address": environ["SERVER_NAME"],
+        "server.port": int(environ["SERVER_PORT"]),
+        "client.address": environ["REMOTE_ADDR"],
+        "user_agent.original": environ.get("HTTP_USER_AGENT", ""),
+        "network.protocol.version": environ["SERVER_PROTOCOL"].removeprefix("HTTP/"),
+    }
+
+
+def _note_status(span: Span, code: int) -> None:
+    span.set_attribute("http.response.status_code", code)
+    if code >= 500:
+        span.set_status(Status(StatusCode.ERROR))
+
+
+def _note_route(span: Span, method: str, route: str) -> None:
+    span.update_name(f"{method} {route}")
+    span.set_attribute("http.route", route)
+
+
 def trace_flask(tracer: Tracer) -> None:
     """Put a middleware around every Flask application."""
     application = flask.Flask.wsgi_app
 
     def middleware(app: flask.Flask, environ: dict[str, Any], start_response: Any) -> Any:
-        method = environ["REQUEST_METHOD"]
-        attributes = {
-            "http.request.method": method,
-            "url.scheme": environ["wsgi.url_scheme"],
-            "url.path": environ["PATH_INFO"],
-            "url.query": environ["QUERY_STRING"],
-            "server.address": environ["SERVER_NAME"],
-            "server.port": int(environ["SERVER_PORT"]),
-            "user_agent.original": environ.get("HTTP_USER_AGENT", ""),
-            "network.protocol.version": environ["SERVER_PROTOCOL"].removeprefix("HTTP/"),
-        }
+        method, attributes = environ["REQUEST_METHOD"], _wsgi_attributes(environ)
         context = extract(environ, getter=_HEADERS)
         with tracer.start_as_current_span(method, context, SpanKind.SERVER, attributes) as span:
 
             def respond(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-                code = int(status[:3])
-                span.set_attribute("http.response.status_code", code)
-                if code >= 500:
-                    span.set_status(Status(StatusCode.ERROR))
+                _note_status(span, int(status[:3]))
                 request = environ["werkzeug.request"]
                 if request.url_rule is not None:
-                    route = request.url_rule.rule
-                    span.update_name(f"{method} {route}")
-                    span.set_attribute("http.route", route)
+                    _note_route(span, method, request.url_rule.rule)
                     span.set_attribute("flask.endpoint", request.endpoint)
                 return start_response(status, headers, exc_info)
 
             return application(app, environ, respond)
 
     flask.Flask.wsgi_app = middleware  # type: ignore[method-assign, assignment]
+
+
+def trace_django(tracer: Tracer) -> None:
+    """Wrap what every request goes through."""
+    original = BaseHandler.get_response
+
+    def get_response(handler: Any, request: Any) -> Any:
+        environ = request.environ
+        context = extract(environ, getter=_HEADERS)
+        attributes = _wsgi_attributes(environ)
+        with tracer.start_as_current_span(request.method, context, SpanKind.SERVER, attributes) as span:
+            response = original(handler, request)
+            _note_status(span, response.status_code)
+            match = request.resolver_match
+            if match is not None:
+                _note_route(span, request.method, match.route)
+                span.set_attribute("django.view", match.view_name)
+            return response
+
+    BaseHandler.get_response = get_response  # type: ignore[method-assign]
+
+
+def trace_falcon(tracer: Tracer) -> None:
+    """Wrap the application, and its search for the resource."""
+    application, find = falcon.App.__call__, falcon.App._get_responder
+
+    def call(app: Any, environ: dict[str, Any], start_response: Any) -> Any:
+        method, attributes = environ["REQUEST_METHOD"], _wsgi_attributes(environ)
+        context = extract(environ, getter=_HEADERS)
+        with tracer.start_as_current_span(method, context, SpanKind.SERVER, attributes) as span:
+
+            def respond(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+                _note_status(span, int(status[:3]))
+                return start_response(status, headers, exc_info)
+
+            return application(app, environ, respond)
+
+    def get_responder(app: Any, request: Any) -> Any:
+        _, _, resource, template = found = find(app, request)
+        if template is not None:
+            span = get_current_span()
+            _note_route(span, request.method, template)
+            span.set_attribute("falcon.resource", f"{type(resource).__module__}.{type(resource).__qualname__}")
+        return found
+
+    falcon.App.__call__ = call  # type: ignore[method-assign, assignment]
+    falcon.App._get_responder = get_responder  # type: ignore[method-assign]
+
+
+def trace_starlette(tracer: Tracer) -> None:
+    """Wrap the application, and the route that is chosen."""
+    application, handle = Starlette.__call__, Route.handle
+
+    async def call(app: Starlette, scope: Any, receive: Any, send: Any) -> None:
+        headers = {key.decode(): value.decode() for key, value in scope["headers"]}
+        (address, port), client = scope["server"], scope["client"]
+        attributes = {
+            "http.request.method": scope["method"],
+            "url.scheme": scope["scheme"],
+            "url.path": scope["path"],
+            "url.query": scope["query_string"].decode(),
+            "server.address": address,
+            "server.port": port,
+            "client.address": client[0],
+            "client.port": client[1],
+            "user_agent.original": headers.get("user-agent", ""),
+            "network.protocol.version": scope["http_version"],
+        }
+        context = extract(headers)
+        with tracer.start_as_current_span(scope["method"], context, SpanKind.SERVER, attributes) as span:
+
+            async def respond(message: Any) -> None:
+                if message["type"] == "http.response.start":
+                    _note_status(span, message["status"])
+                await send(message)
+
+            await application(app, scope, receive, respond)
+
+    async def handle_and_name(route: Route, scope: Any, receive: Any, send: Any) -> None:
+        _note_route(get_current_span(), scope["method"], route.path)
+        await handle(route, scope, receive, send)
+
+    Starlette.__call__ = call  # type: ignore[method-assign]
+    Route.handle = handle_and_name  # type: ignore[method-assign]
+
+
+def trace_aiohttp_server(tracer: Tracer) -> None:
+    """Wrap what handles each request of a connection, and the search for the resource."""
+    handle, find = web.RequestHandler._handle_request, web.UrlDispatcher.resolve
+
+    async def handle_request(protocol: Any, request: Any, *arguments: Any) -> Any:
+        (address, port), client = (request.transport.get_extra_info(end) for end in ("sockname", "peername"))
+        attributes = {
+            "http.request.method": request.method,
+            "url.scheme": request.scheme,
+            "url.path": request.path,
+            "url.query": request.query_string,
+            "server.address": address,
+            "server.port": port,
+            "client.address": client[0],
+            "client.port": client[1],
+            "user_agent.original": request.headers.get("User-Agent", ""),
+            "network.protocol.version": f"{request.version.major}.{request.version.minor}",
+        }
+        context = extract(request.headers)
+        with tracer.start_as_current_span(request.method, context, SpanKind.SERVER, attributes) as span:
+            response, reset = await handle(protocol, request, *arguments)
+            _note_status(span, response.status)
+            return response, reset
+
+    async def resolve(router: Any, request: Any) -> Any:
+        match = await find(router, request)
+        resource = match.route.resource
+        if resource is not None:
+            _note_route(get_current_span(), request.method, resource.canonical)
+        return match
+
+    web.RequestHandler._handle_request = handle_request  # type: ignore[method-assign]
+    web.UrlDispatcher.resolve = resolve  # type: ignore[method-assign]
+
+
+def trace_tornado(tracer: Tracer) -> None:
+    """Wrap what runs a handler's method; the route is the pattern that the application knows it by."""
+    execute = RequestHandler._execute
+
+    async def traced(handler: Any, *arguments: Any, **options: Any) -> None:
+        request = handler.request
+        client = request.connection.context.address
+        attributes = {
+            "http.request.method": request.method,
+            "url.scheme": request.protocol,
+            "url.path": request.path,
+            "url.query": request.query,
+            "server.address": request.host_name,
+            "client.address": client[0],
+            "client.port": client[1],
+            "user_agent.original": request.headers.get("User-Agent", ""),
+            "network.protocol.version": request.version.removeprefix("HTTP/"),
+            "tornado.handler": f"{type(handler).__module__}.{type(handler).__qualname__}",
+        }
+        context = extract(request.headers)
+        with tracer.start_as_current_span(request.method, context, SpanKind.SERVER, attributes) as span:
+            for rule in handler.application.wildcard_router.rules:
+                if rule.target is type(handler):
+                    _note_route(span, request.method, rule.matcher.regex.pattern)
+            await execute(handler, *arguments, **options)
+            _note_status(span, handler.get_status())
+
+    RequestHandler._execute = traced  # type: ignore[method-assign]
 
 
 def trace_requests(tracer: Tracer) -> None:

@@ -1,10 +1,12 @@
 """One variant of tracing in one process: measures every operation and prints microseconds per operation as JSON.
 
-`python worker.py VARIANT`; the driver (`python -m tests.benchmarks`) runs each variant in turn, in its own environment.
+`python worker.py VARIANT [OPERATION ...]` (all, unless named); the driver (`python -m tests.benchmarks`) runs each
+variant in turn, in its own environment.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import json
@@ -29,7 +31,6 @@ SPANS_TO_ENCODE = 1000
 
 def flask_request() -> Callable[[], object]:
     from flask import Flask
-    from werkzeug.test import EnvironBuilder
 
     app = Flask("shop")
 
@@ -37,7 +38,41 @@ def flask_request() -> Callable[[], object]:
     def item(item_id: int) -> str:
         return str(item_id)
 
-    environ = EnvironBuilder(path="/items/3?page=1", headers={"User-Agent": "bench/1"}).get_environ()
+    return _wsgi(app)
+
+
+def django_request() -> Callable[[], object]:
+    from django.core.wsgi import get_wsgi_application
+
+    return _wsgi(get_wsgi_application())
+
+
+def falcon_request() -> Callable[[], object]:
+    import falcon
+
+    class Item:
+        def on_get(self, request: Any, response: Any, item_id: int) -> None:
+            response.text = str(item_id)
+
+    app = falcon.App(middleware=[])  # a list of its own: ddtrace puts something into it
+    app.add_route("/items/{item_id:int}", Item())
+    return _wsgi(app)
+
+
+def _wsgi(app: Any) -> Callable[[], object]:
+    """Return a request to a WSGI application, read to its end."""
+    from wsgiref.util import setup_testing_defaults
+
+    environ: dict[str, Any] = {
+        "PATH_INFO": "/items/3",
+        "QUERY_STRING": "page=1",
+        "SERVER_NAME": "localhost",
+        "SERVER_PORT": "8080",
+        "HTTP_HOST": "localhost:8080",
+        "HTTP_USER_AGENT": "bench/1",
+        "REMOTE_ADDR": "127.0.0.1",
+    }
+    setup_testing_defaults(environ)
 
     def start_response(
         status: str, headers: list[tuple[str, str]], exc_info: object = None
@@ -53,6 +88,149 @@ def flask_request() -> Callable[[], object]:
             close()
 
     return operation
+
+
+def starlette_request() -> Callable[[], object]:
+    from starlette.applications import Starlette
+    from starlette.responses import PlainTextResponse
+    from starlette.routing import Route
+
+    async def item(request: Any) -> Any:
+        return PlainTextResponse(str(request.path_params["item_id"]))
+
+    app = Starlette(routes=[Route("/items/{item_id:int}", item)])
+    headers = [(b"host", b"localhost:8080"), (b"user-agent", b"bench/1")]
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": "/items/3",
+        "raw_path": b"/items/3",
+        "query_string": b"page=1",
+        "root_path": "",
+        "headers": headers,
+        "client": ("127.0.0.1", 40000),
+        "server": ("127.0.0.1", 8080),
+    }
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        pass
+
+    loop = _loop()
+    return lambda: loop.run_until_complete(app(scope.copy(), receive, send))
+
+
+def aiohttp_request() -> Callable[[], object]:
+    from aiohttp import web
+
+    async def item(request: web.Request) -> web.Response:
+        return web.Response(text=request.match_info["item_id"])
+
+    app = web.Application()
+    app.router.add_get("/items/{item_id}", item)
+    if "ddtrace" in sys.modules:
+        from ddtrace.contrib.aiohttp import trace_app
+
+        trace_app(app)
+    loop = _loop()
+    runner = web.AppRunner(app, access_log=None)
+    loop.run_until_complete(runner.setup())
+    transport = _Transport(loop)
+    protocol: Any = runner.server()  # type: ignore[misc]
+    loop.run_until_complete(transport.connect(protocol))
+    request = b"GET /items/3?page=1 HTTP/1.1\r\nHost: localhost:8080\r\nUser-Agent: bench/1\r\n\r\n"
+    return lambda: loop.run_until_complete(transport.exchange(protocol, request))
+
+
+class _Transport(asyncio.Transport):
+    """A connection on which one request is answered after the other."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__({"peername": ("127.0.0.1", 40000), "sockname": ("127.0.0.1", 8080)})
+        self._loop = loop
+        self._answered = loop.create_future()
+
+    async def connect(self, protocol: Any) -> None:
+        protocol.connection_made(self)
+        await asyncio.sleep(0)
+
+    async def exchange(self, protocol: Any, request: bytes) -> None:
+        self._answered = self._loop.create_future()
+        protocol.data_received(request)
+        await self._answered
+
+    def write(self, data: Any) -> None:
+        if not self._answered.done():
+            self._answered.set_result(None)
+
+    def writelines(self, chunks: Any) -> None:
+        self.write(chunks)
+
+    def is_closing(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        pass
+
+
+def tornado_request() -> Callable[[], object]:
+    from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
+    from tornado.web import Application, RequestHandler
+
+    class Item(RequestHandler):
+        def get(self, item_id: str) -> None:
+            self.write(item_id)
+
+    class Context:
+        remote_ip, protocol, address = "127.0.0.1", "http", ("127.0.0.1", 40000)
+
+    class Connection:
+        """What a handler needs of a connection; nobody is at its other end."""
+
+        context = Context()
+        no_keep_alive = False
+
+        def __init__(self) -> None:
+            self.finished = loop.create_future()
+
+        def set_close_callback(self, callback: Any) -> None:
+            pass
+
+        def write_headers(self, *_: Any, **__: Any) -> Any:
+            return written
+
+        def finish(self) -> None:
+            self.finished.set_result(None)
+
+    loop = _loop()
+    written = loop.create_future()
+    written.set_result(None)
+    application = Application([(r"/items/([0-9]+)", Item)], log_function=lambda handler: None)
+    headers = HTTPHeaders({"Host": "localhost:8080", "User-Agent": "bench/1"})
+    line = RequestStartLine("GET", "/items/3?page=1", "HTTP/1.1")
+
+    async def exchange() -> None:
+        connection: Any = Connection()
+        application(HTTPServerRequest(start_line=line, headers=headers, connection=connection))
+        await connection.finished
+
+    return lambda: loop.run_until_complete(exchange())
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    """Return the loop that all requests of this process run on."""
+    global _running
+    _running = _running or asyncio.new_event_loop()
+    asyncio.set_event_loop(_running)
+    return _running
+
+
+_running: asyncio.AbstractEventLoop | None = None
 
 
 def requests_call() -> Callable[[], object]:
@@ -138,8 +316,16 @@ def executor_submit() -> Callable[[], object]:
     return lambda: executor.submit(id, None)
 
 
-OPERATIONS = {
+SERVERS = {
     "flask": flask_request,
+    "django": django_request,
+    "falcon": falcon_request,
+    "starlette": starlette_request,
+    "aiohttp_server": aiohttp_request,
+    "tornado": tornado_request,
+}
+OPERATIONS = {
+    **SERVERS,
     "requests": requests_call,
     "sqlite3": sqlite3_select,
     "redis": redis_get,
@@ -147,6 +333,7 @@ OPERATIONS = {
     "futures": executor_submit,
 }
 WITH_SPANS = tuple(name for name in OPERATIONS if name != "futures")
+ENCODED = ("flask", "requests", "sqlite3", "redis", "celery")  # a request and what it calls
 
 
 # --- the variants: each returns how to open a parent span
@@ -204,6 +391,11 @@ def _instrument(package: str) -> None:
 
     classes = {
         "flask": "FlaskInstrumentor",
+        "django": "DjangoInstrumentor",
+        "falcon": "FalconInstrumentor",
+        "starlette": "StarletteInstrumentor",
+        "aiohttp_server": "AioHttpServerInstrumentor",
+        "tornado": "TornadoInstrumentor",
         "requests": "RequestsInstrumentor",
         "sqlite3": "SQLite3Instrumentor",
         "redis": "RedisInstrumentor",
@@ -288,19 +480,21 @@ VARIANTS = {
 
 
 def measure(operation: Callable[[], object], parent: Callable[[], Any]) -> tuple[float, float]:
-    """Return microseconds per operation: the lower quartile of the batches (the hot path, without what else the
-    machine did), and the mean (with what the tracer's own threads took from the program).
+    """Return microseconds per operation: the lower quartile of the batches in this thread's own time (the hot path,
+    without what else the machine did), and the mean by the clock (with what the tracer's own threads took from the
+    program).
     """
-    batches = []
+    batches, by_the_clock = [], []
     for number in range(WARM_UP_BATCHES + BATCHES):
         with parent():
-            start = time.perf_counter_ns()
+            clock, start = time.perf_counter_ns(), time.thread_time_ns()
             for _ in range(OPERATIONS_PER_BATCH):
                 operation()
-            spent = time.perf_counter_ns() - start
+            spent, waited = time.thread_time_ns() - start, time.perf_counter_ns() - clock
         if number >= WARM_UP_BATCHES:
             batches.append(spent / OPERATIONS_PER_BATCH / 1000)
-    return quantiles(batches, n=4)[0], mean(batches)
+            by_the_clock.append(waited / OPERATIONS_PER_BATCH / 1000)
+    return quantiles(batches, n=4)[0], mean(by_the_clock)
 
 
 def _alone(library: str) -> Callable[[], object]:
@@ -370,7 +564,7 @@ def _datadog(spans: list[Any]) -> Callable[[list[Any]], bytes]:
     from spanbridge.exporters.datadog.exporter import DatadogSpanExporter
     from spanbridge.exporters.datadog.trace import TraceState
 
-    exporter, state, size = DatadogSpanExporter(), TraceState(priority=1, decision_maker="-0"), len(WITH_SPANS)
+    exporter, state, size = DatadogSpanExporter(), TraceState(priority=1, decision_maker="-0"), len(ENCODED)
     chunks = []
     for first in range(0, len(spans), size):
         *calls, root = spans[first : first + size]
@@ -392,7 +586,7 @@ def _microseconds_per_span(encode: Callable[[Any], object], spans: Any) -> float
 
 def _otel_spans(recorder: str) -> list[Any]:
     """Return finished spans as the four instrumentors make them: a request with three calls, again and again."""
-    seen = [_dropped.last[library] for library in WITH_SPANS]
+    seen = [_dropped.last[library] for library in ENCODED]
     provider = _provider_class(recorder)(shutdown_on_exit=False)
     spans: list[Any] = []
     while len(spans) < SPANS_TO_ENCODE:
@@ -421,7 +615,7 @@ def _ddtrace_encoding(run: dict[str, Callable[[], object]]) -> tuple[float, floa
             traces.append(list(trace))
 
     aggregator.user_processors = [*aggregator.user_processors, Keep()]
-    requests = SPANS_TO_ENCODE // len(OPERATIONS)
+    requests = SPANS_TO_ENCODE // len(run)
     for _ in range(requests):
         with tracer.trace("parent"):
             for operation in run.values():
@@ -440,39 +634,43 @@ def _ddtrace_encoding(run: dict[str, Callable[[], object]]) -> tuple[float, floa
         encode()
         passes.append(time.perf_counter_ns() - start)
     fastest = min(passes) / 1000
-    return fastest / sum(map(len, traces)), fastest / (requests * len(OPERATIONS))
+    return fastest / sum(map(len, traces)), fastest / (requests * len(run))
 
 
 def main() -> None:
-    variant = sys.argv[1]
+    variant, *names = sys.argv[1:]
+    names = names or list(OPERATIONS)
     parent = VARIANTS[variant]()
-    run = {name: make() for name, make in OPERATIONS.items()}
+    run = {name: OPERATIONS[name]() for name in names}
     figures = {}
     for name, operation in run.items():
-        around = contextlib.nullcontext if name == "flask" else parent
+        around = contextlib.nullcontext if name in SERVERS else parent
         figures[name], figures[f"{name}, mean"] = measure(operation, around)
     if variant in {"contrib", "spanbridge_on_sdk", "spanbridge_on_recorder"}:
         from opentelemetry import trace
         from opentelemetry.instrumentation.utils import suppress_instrumentation
 
-        for name, operation in run.items():
+        for name in names:
             with suppress_instrumentation():
-                figures[f"suppressed {name}"], _ = measure(operation, contextlib.nullcontext)
+                again = OPERATIONS[name]()  # a server's connection keeps the context that it began in
+                figures[f"suppressed {name}"], _ = measure(again, contextlib.nullcontext)
         trace.get_tracer_provider().force_flush()  # type: ignore[attr-defined]
-        for name in WITH_SPANS:
-            around = contextlib.nullcontext if name == "flask" else parent
-            figures[f"alone {name}"], _ = measure(_alone(name), around)
-    if variant == "spanbridge_on_recorder":
+        for name in names:
+            if name in WITH_SPANS:
+                around = contextlib.nullcontext if name in SERVERS else parent
+                figures[f"alone {name}"], _ = measure(_alone(name), around)
+    if variant == "spanbridge_on_recorder" and set(names) >= set(ENCODED):
         for recorder in ("sdk", "spanbridge"):
             figures[f"nine attributes, {recorder}"], _ = measure(_nine_attributes(recorder), parent)
             figures[f"live span, {recorder}"] = _live_span(recorder)
             spans = _otel_spans(recorder)
             figures[f"encoding as otlp, {recorder}"] = _microseconds_per_span(_otlp(), spans)
             figures[f"encoding as datadog, {recorder}"] = _microseconds_per_span(_datadog(spans), spans)
-    if variant == "ddtrace":
-        per_span, per_operation = _ddtrace_encoding(run)
+    if variant == "ddtrace" and set(names) >= set(ENCODED):
+        per_span, per_operation = _ddtrace_encoding({name: run[name] for name in (*ENCODED, "futures") if name in run})
         figures["encoding ddtrace"], figures["encoding ddtrace, per operation"] = per_span, per_operation
-    versions = {name: version(name) for name in ("flask", "requests", "redis", "celery")}
+    libraries = (*(name.removesuffix("_server") for name in SERVERS), "requests", "redis", "celery")
+    versions = {name: version(name) for name in libraries}
     print(json.dumps({"figures": figures, "versions": versions}))
 
 
