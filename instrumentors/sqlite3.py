@@ -1,7 +1,8 @@
 """sqlite3: one CLIENT span per statement, commit and rollback, through cursors and through connections.
 
-Connections and cursors become subclasses of the classes that the application asked for. Not traced: fetching, `backup`,
-`iterdump`, blobs, the commit at the end of a `with` block, which is C, and connections made by calling their class.
+Connections and cursors become subclasses of the classes that the application asked for; the end of a `with` block is
+the commit or rollback that it does. Not traced: fetching, `backup`, `iterdump`, blobs, and connections made by calling
+their class.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
-from spanbridge.conventions import database
+from spanbridge.conventions import carry, database
 from spanbridge.conventions.database import Query, Target, text_of
 from spanbridge.conventions.dbapi import Known, compiled, get_traced_cursor_proxy, proxied
 from spanbridge.core.instrumentor import Instrumentor
@@ -40,11 +41,16 @@ def _executescript(cursor: Any, script: Any, /) -> Query:
     return Query(_TARGET, text_of(script), cursor=cursor)
 
 
-def _verb(verb: str) -> Callable[..., Query]:
+def _verb(verb: str) -> Callable[..., Query | None]:
     def describe(connection: Any, /) -> Query:
         return Query(_TARGET, verb=verb)
 
     return describe
+
+
+def _left(connection: Any, error_type: Any = None, /, *_: Any) -> Query | None:
+    """Describe the end of a `with` block, which does nothing outside of a transaction."""
+    return Query(_TARGET, verb="ROLLBACK" if error_type else "COMMIT") if connection.in_transaction else None
 
 
 def _operations(setup: Setup) -> tuple[Mapping[str, Operation[Query]], Mapping[str, Operation[Query]]]:
@@ -56,8 +62,13 @@ def _operations(setup: Setup) -> tuple[Mapping[str, Operation[Query]], Mapping[s
     }
     cursors = {name: database.operation(setup, describe) for name, describe in statements.items()}
     # contrib traces no transactions; ddtrace, whose dashboards ours are to fill, does.
-    endings = () if setup.semconv.contrib else ("commit", "rollback")
-    return cursors, {name: database.operation(setup, _verb(name.upper())) for name in endings}
+    endings: dict[str, Callable[..., Query | None]] = {
+        "commit": _verb("COMMIT"),
+        "rollback": _verb("ROLLBACK"),
+        "__exit__": _left,
+    }
+    wanted = {} if setup.semconv.contrib else endings
+    return cursors, {name: database.operation(setup, describe) for name, describe in wanted.items()}
 
 
 # The position of `factory` in sqlite3.connect, for those who pass it so.
@@ -106,7 +117,11 @@ class SQLite3Instrumentor(Instrumentor):
     """Traces connections made by `sqlite3.connect`, whoever holds that function."""
 
     library = Library("sqlite3")
-    patches = (Patch("sqlite3.dbapi2", "connect", _connecting),)
+    patches = (
+        Patch("sqlite3.dbapi2", "connect", _connecting),
+        # aiosqlite hands its calls to a thread: what they do belongs where they were made.
+        Patch("aiosqlite.core", "Connection._execute", carry.argument(1, "fn")),
+    )
 
     @staticmethod
     def instrument_connection(

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
+import subprocess
+import sys
+import sysconfig
+import textwrap
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
@@ -15,6 +21,7 @@ from psycopg2 import extensions, sql
 
 from spanbridge.core.options import apply_settings
 from spanbridge.instrumentors.psycopg2 import Psycopg2Instrumentor
+from tests.environments import clean_variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -392,3 +399,33 @@ def test_comments_for_database_monitoring(full: bool, dsn: str, spans: Spans) ->
         cursor.callproc("current_query")
         assert "dddb" not in cursor.fetchone()[0]
     apply_settings({})
+
+
+ASKING = """
+    import sys, psycopg2
+    cursor = psycopg2.connect(sys.argv[1]).cursor()
+    cursor.execute("SELECT current_query()")
+    print(cursor.fetchone()[0])
+"""
+TRACEPARENT = "traceparent='00-[0-9a-f]{32}-[0-9a-f]{16}-01'"
+BY_ENVIRONMENT = {
+    "DD_DBM_PROPAGATION_MODE=disabled": ("", ""),
+    "DD_DBM_PROPAGATION_MODE=service": ("/*{tags}*/ ", ""),
+    "DD_DBM_PROPAGATION_MODE=full": ("/*{tags}," + TRACEPARENT + "*/ ", ""),
+    "SPANBRIDGE_PSYCOPG2_ENABLE_COMMENTER=true": ("", " /*db_driver=.*," + TRACEPARENT + "*/"),
+}
+
+
+@pytest.mark.parametrize("setting", BY_ENVIRONMENT)
+def test_comments_by_environment(setting: str, dsn: str) -> None:
+    """The server itself sees them, in a program that knows nothing of us."""
+    name, value = setting.split("=")
+    variables = clean_variables(
+        **{name: value}, DD_SERVICE="shop", DD_ENV="ci", DD_VERSION="2", DD_TRACE_AGENT_URL="http://127.0.0.1:1"
+    )
+    launcher = Path(sysconfig.get_path("scripts"), "opentelemetry-instrument")
+    command = [str(launcher), sys.executable, "-c", textwrap.dedent(ASKING), dsn]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120, check=True)
+    before, behind = (part.replace("/*", "/[*]").replace("*/", "[*]/") for part in BY_ENVIRONMENT[setting])
+    before = before.replace("{tags}", "dddb='postgres',dddbs='postgres',dde='ci',ddh='127.0.0.1',ddps='shop',ddpv='2'")
+    assert re.fullmatch(f"{before}SELECT current_query[(][)]{behind}\n", done.stdout)

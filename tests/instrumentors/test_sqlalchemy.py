@@ -175,6 +175,23 @@ def test_connections_may_have_spans(spans: Spans) -> None:
 
 
 @pytest.mark.skipif(VERSION < (1, 4), reason="asyncio engines are new in SQLAlchemy 1.4")
+def test_a_drivers_thread_of_its_own_makes_no_second_span(spans: Spans) -> None:
+    pytest.importorskip("aiosqlite")
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    SQLite3Instrumentor().instrument()
+
+    async def work() -> None:
+        engine = create_async_engine("sqlite+aiosqlite://")
+        async with engine.connect() as connection:
+            assert (await connection.execute(text("SELECT 1 AS mine"))).scalar() == 1
+        await engine.dispose()
+
+    asyncio.run(work())
+    assert statements(spans) == [("sqlalchemy", "SELECT ? AS mine")]
+
+
+@pytest.mark.skipif(VERSION < (1, 4), reason="asyncio engines are new in SQLAlchemy 1.4")
 def test_asyncio(postgres_server: Server, spans: Spans) -> None:
     pytest.importorskip("psycopg" if VERSION >= (2, 0) else "asyncpg")
     from sqlalchemy.ext.asyncio import create_async_engine

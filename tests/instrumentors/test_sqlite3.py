@@ -349,3 +349,23 @@ def test_no_literal_leaves_with_an_exception(spans):
         connection.execute("SELECT 'hunter2' FROM \"a 'hunter2' b\"")
     assert "hunter2" not in str([span["description"] for span in spans[1:]])
     assert "hunter2" not in str([event["attributes"]["exception.message"] for event in spans[1]["events"]])
+
+
+def test_a_with_block_ends_its_transaction(connection: sqlite3.Connection, spans: Spans) -> None:
+    with connection:
+        connection.execute(INSERT, (1,))
+    error = ValueError("mine")
+
+    def broken() -> None:
+        with connection:
+            connection.execute(INSERT, (2,))
+            raise error
+
+    with pytest.raises(ValueError, match="mine") as raised:
+        broken()
+    assert raised.value is error
+    with connection:  # no transaction, nothing to end
+        connection.execute("SELECT 1")
+    assert connection.execute("SELECT id FROM items").fetchall() == [(1,)]
+    assert names(spans) == ["INSERT", "COMMIT", "INSERT", "ROLLBACK", "SELECT", "SELECT"]
+    assert {span["status"] for span in spans} == {"UNSET"}

@@ -14,6 +14,7 @@ from tests.servers import HOST, Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 _SSL, _LOAD_BALANCE = 80877103, 80936960
 
@@ -70,8 +71,8 @@ class _Session(BaseRequestHandler):
 
 
 @contextmanager
-def vertica() -> Iterator[Server]:
-    """Run the stand-in."""
+def vertica(directory: Path | None = None) -> Iterator[Server]:
+    """Run the stand-in; it leaves nothing in `directory`."""
     with ThreadingTCPServer((HOST, 0), _Session) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
