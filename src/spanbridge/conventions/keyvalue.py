@@ -109,7 +109,8 @@ def call(
 
         def attributes(command: Command) -> dict[str, Any]:
             rendered = dict(command.target.attributes(semconv))
-            rendered.update(dict.fromkeys(keys, command.text))
+            for key in keys:
+                rendered[key] = command.text
             if not contrib:
                 rendered["db.operation.name"] = command.verb
                 if command.batch is not None:

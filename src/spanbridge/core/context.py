@@ -46,14 +46,9 @@ else:
 
 def with_span(span: Span, context: Context) -> Context:
     """Answer a context like `context` in which `span` is the current one."""
-    values = context.copy()
-    values[SPAN_KEY] = span
-    return Context(values)
+    return Context(context | {SPAN_KEY: span})
 
 
 def with_span_and(span: Span, key: str, value: object, context: Context) -> Context:
     """Answer a context like `context` in which `span` is the current one and `key` has a value, in one go."""
-    values = context.copy()
-    values[SPAN_KEY] = span
-    values[key] = value
-    return Context(values)
+    return Context(context | {SPAN_KEY: span, key: value})

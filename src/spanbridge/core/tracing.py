@@ -59,8 +59,6 @@ HTTP, DATABASE, MESSAGING, RPC = 1, 2, 4, 8
 _COVERED = create_key("spanbridge-covered-layers")
 # The plain key is what opentelemetry-instrumentation's own suppression sets besides its unique one.
 _SUPPRESS_PLAIN = "suppress_instrumentation"
-# The rest of what our recorder's `start_span` takes: record exceptions, set the status, and take the attributes over.
-_TAKEN_OVER = (True, True, True)
 _NO_PROVIDER = (ProxyTracerProvider, NoOpTracerProvider)
 
 
@@ -76,12 +74,16 @@ class TracerSource:
         self.closed = False
         self.takes_over = False
         self.tracer: Tracer | None = None
-        self.resolve()
+        self._ask()
 
     def resolve(self) -> Tracer | None:
         """Take the tracer as soon as there is a provider that records (the application may set it late)."""
-        if self.closed:
+        # As long as no provider is set, the API reads the environment at each call, which costs more than all the rest.
+        if self.closed or (self._provider is None and getattr(trace, "_TRACER_PROVIDER", trace) is None):
             return None
+        return self._ask()
+
+    def _ask(self) -> Tracer | None:
         try:
             provider = self._provider or trace.get_tracer_provider()
             if isinstance(provider, _NO_PROVIDER):
@@ -503,8 +505,8 @@ def opener(
             # Beneath a span that is not sampled nothing is, unless the sampler says otherwise: no attribute yet.
             unsampled = parent is not None and not parent.is_recording() and _is_local(parent)
             attributes: Any = None if unsampled else attributes_of(record)
-            if fresh and source.takes_over:
-                span = tracer.start_span(name_of(record), context, span_kind, attributes, (), start, *_TAKEN_OVER)
+            if fresh and source.takes_over:  # the last of the arguments, which are slower by name
+                span = tracer.start_span(name_of(record), context, span_kind, attributes, (), start, True, True, True)
             else:
                 span = tracer.start_span(name_of(record), context, span_kind, attributes, start_time=start)
             if outer is not None or covers:
