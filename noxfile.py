@@ -25,7 +25,10 @@ nox.options.error_on_missing_interpreters = True
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14", "3.15")
 LIBRARIES = load_toml("tests/libraries.toml")["library"]
 SOURCES = ("src", "instrumentors", "exporters", "pyproject.toml", "README.md", "LICENSE")
-RUNNER = ("pytest", "pytest-asyncio", "pytest-rerunfailures", "hypothesis", "tomli; python_version < '3.11'")
+RUNNER = (
+    *("pytest", "pytest-asyncio", "pytest-rerunfailures", "hypothesis", "tomli; python_version < '3.11'"),
+    *("structlog", "loguru"),  # as the documentation shows them
+)
 OLDEST_OPENTELEMETRY = ("opentelemetry-sdk==1.36.0", "opentelemetry-instrumentation==0.57b0")
 CONTRACT = ("tests/contract",)
 # The main Python runs all tests. The other long runs have the contract of one integration of each kind, and leave out

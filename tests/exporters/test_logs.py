@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 import subprocess
 import sys
 import textwrap
@@ -14,7 +15,7 @@ import pytest
 from opentelemetry.trace import NonRecordingSpan, SpanContext, use_span
 
 from spanbridge.exporters.datadog import Settings, inject_logs, log_context, logs
-from tests.environments import clean_variables
+from tests.environments import TREE, clean_variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 SETTINGS = Settings(service="shop", env="prod", version="3")
 APPLICATION = {"dd.service": "shop", "dd.env": "prod", "dd.version": "3"}
-SPAN = NonRecordingSpan(SpanContext(0xABC << 64 | 7, 8, is_remote=False))
+SPAN_TRACE = 0xABC << 64 | 7
+SPAN = NonRecordingSpan(SpanContext(SPAN_TRACE, 8, is_remote=False))
 
 
 @pytest.fixture
@@ -140,3 +142,25 @@ def test_our_own_log(tmp_path: Path) -> None:
     assert "settings: " in (tmp_path / "own.log").read_text()
     missing = run(program, tmp_path, DD_TRACE_LOG_FILE="no/such/directory").stderr
     assert "DD_TRACE_LOG_FILE" in missing
+
+
+def test_other_loggers_as_the_documentation_shows_them(capsys: pytest.CaptureFixture[str]) -> None:
+    structlog, loguru = pytest.importorskip("structlog"), pytest.importorskip("loguru")
+    blocks = re.findall(r"^```text\n(.*?)^```$", (TREE / "docs" / "datadog.md").read_text(), re.MULTILINE | re.DOTALL)
+    (recipe,) = (block for block in blocks if "structlog" in block)
+    written: list[str] = []
+    try:
+        exec(recipe, {})
+        loguru.logger.remove()
+        loguru.logger.add(written.append, serialize=True)
+        with use_span(SPAN):
+            structlog.get_logger().info("hello")
+            loguru.logger.info("hello")
+        loguru_says = json.loads(written[0])["record"]["extra"]
+        structlog_says = json.loads(capsys.readouterr().out)
+    finally:
+        structlog.reset_defaults()
+        loguru.logger.configure(patcher=lambda record: None)
+        loguru.logger.remove()
+    assert structlog_says.pop("event") == "hello"
+    assert structlog_says == loguru_says == log_context() | {"dd.trace_id": f"{SPAN_TRACE:032x}", "dd.span_id": "8"}
