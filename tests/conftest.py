@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from typing import Any
+
+import pytest
 
 from tests import servers
 
@@ -12,3 +15,14 @@ for name in [name for name in os.environ if name.startswith(("OTEL_", "DD_", "SP
     del os.environ[name]  # before anything of ours is imported: some settings are read once
 
 pytest_plugins = ["spanbridge.testing", *servers.MODULES]
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The settings that a vendor would have translated, empty."""
+    from spanbridge.core import options  # once the variables are gone
+
+    values: dict[str, Any] = {}
+    monkeypatch.setattr(options, "_settings", values)
+    monkeypatch.setattr(options, "_vendors_loaded", True)
+    return values

@@ -65,8 +65,12 @@ _INTEGRATION_SWITCHES = {
 _SWITCHES = {
     "http.server.query_string": "DD_HTTP_SERVER_TAG_QUERY_STRING",
     "http.client.query_string": "DD_TRACE_HTTP_CLIENT_TAG_QUERY_STRING",
-    "http.client_ip": "DD_TRACE_CLIENT_IP_ENABLED",
 }
+# Where proxies name the client, the strongest first, unless DD_TRACE_CLIENT_IP_HEADER says it.
+_CLIENT_HEADERS = (
+    *("x-forwarded-for", "x-real-ip", "true-client-ip", "x-client-ip", "forwarded", "forwarded-for"),
+    *("x-cluster-client-ip", "fastly-client-ip", "cf-connecting-ip", "cf-connecting-ipv6"),
+)
 
 
 def _names(*variables: str) -> Iterator[str]:
@@ -385,9 +389,10 @@ def neutral_settings() -> dict[str, Any]:
 
     Keys: `integrations.<name>.<switch>` as in `_INTEGRATION_SWITCHES`, and `disabled_by`, the reason, where `enabled`
     is false; `http.header_tags` (lower-case header -> tag name, or "" for the usual one), `http.obfuscation_pattern`
-    ("" switches it off), `http.server.query_string`, `http.client.query_string`, `http.client_ip`, `database.comments`
-    and `integrations.<name>.comment_tags` (see `spanbridge.conventions.sqlcommenter`); `messaging.envelope`, always:
-    under this name Datadog's tracers look for a context where it can only travel as JSON.
+    ("" switches it off), `http.server.query_string`, `http.client.query_string`; `http.client_headers`, the headers
+    that name a request's client, in lower case with dashes, the strongest first; `database.comments` and
+    `integrations.<name>.comment_tags` (see `spanbridge.conventions.sqlcommenter`); `messaging.envelope`, always: under
+    this name Datadog's tracers look for a context where it can only travel as JSON.
     """
     found: dict[str, Any] = {"messaging.envelope": "_datadog"}
     for switch in _INTEGRATION_SWITCHES:
@@ -412,6 +417,9 @@ def neutral_settings() -> dict[str, Any]:
     no_headers: dict[str, str] = {}
     if headers := _read(pairs, no_headers, "DD_TRACE_HEADER_TAGS"):
         found["http.header_tags"] = {header.lower(): tag for header, tag in headers.items()}
+    if _read(boolean, False, "DD_TRACE_CLIENT_IP_ENABLED"):
+        header = _read(str.strip, "", "DD_TRACE_CLIENT_IP_HEADER").lower().replace("_", "-")
+        found["http.client_headers"] = (header,) if header else _CLIENT_HEADERS
     found |= _obfuscation_pattern()
     found |= _database_comments()
     return found

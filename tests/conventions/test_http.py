@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spanbridge.conventions import http, http_server
-from spanbridge.core import options
 from spanbridge.core.semconv import Names, Semconv
 from spanbridge.core.tracing import Setup, TracerSource
 
@@ -25,14 +24,6 @@ STABLE = Semconv(Names.STABLE, Names.STABLE)
 def make_setup(spans: Spans | None = None, **given: Any) -> Setup:
     source = TracerSource("test", STABLE.schema_url, spans.provider if spans is not None else None)
     return Setup("test", source, STABLE, given)
-
-
-@pytest.fixture
-def settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    values: dict[str, Any] = {}
-    monkeypatch.setattr(options, "_settings", values)
-    monkeypatch.setattr(options, "_vendors_loaded", True)
-    return values
 
 
 @pytest.mark.parametrize(

@@ -300,7 +300,11 @@ def test_span_sampling_rules_may_stand_in_a_file(
         ({"DD_TRACE_HEADER_TAGS": "X-User:user, Host"}, {"http.header_tags": {"x-user": "user", "host": ""}}),
         ({"DD_HTTP_SERVER_TAG_QUERY_STRING": "false"}, {"http.server.query_string": False}),
         ({"DD_TRACE_HTTP_CLIENT_TAG_QUERY_STRING": "false"}, {"http.client.query_string": False}),
-        ({"DD_TRACE_CLIENT_IP_ENABLED": "true"}, {"http.client_ip": True}),
+        ({"DD_TRACE_CLIENT_IP_HEADER": "X-Client"}, {}),
+        (
+            {"DD_TRACE_CLIENT_IP_ENABLED": "true", "DD_TRACE_CLIENT_IP_HEADER": " X_Client"},
+            {"http.client_headers": ("x-client",)},
+        ),
         ({"DD_TRACE_OBFUSCATION_QUERY_STRING_REGEXP": "a+"}, {"http.obfuscation_pattern": "a+"}),
         ({"DD_TRACE_OBFUSCATION_QUERY_STRING_REGEXP": ""}, {"http.obfuscation_pattern": ""}),
         ({"DD_TRACE_OBFUSCATION_QUERY_STRING_REGEXP": "("}, {}),

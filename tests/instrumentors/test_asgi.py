@@ -36,6 +36,19 @@ def only(spans: Spans) -> dict[str, Any]:
     return spans[0]
 
 
+def test_the_client_behind_a_proxy(spans: Spans, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    settings["http.client_headers"] = ("x-forwarded-for",)
+    scope = connection("/", headers=[(b"x-forwarded-for", b"8.8.8.8, 10.1.1.1")])
+    serve(OpenTelemetryMiddleware(answering(START, LAST)), scope)
+    attributes = only(spans)["attributes"]
+    assert (attributes["client.address"], attributes["network.peer.address"]) == ("8.8.8.8", "10.0.0.7")
+    monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "http/dup")
+    monkeypatch.setenv("SPANBRIDGE_SEMCONV", "contrib")
+    serve(OpenTelemetryMiddleware(answering(START, LAST)), connection("/", headers=scope["headers"]))
+    attributes = spans[-1]["attributes"]
+    assert (attributes["http.client_ip"], attributes["client.address"]) == ("8.8.8.8", "8.8.8.8")
+
+
 def test_a_request(spans: Spans, payload: Payload) -> None:
     headers = [(b"host", b"shop.example:8080"), (b"user-agent", b"curl/8")]
     scope = connection("/items/3", query_string=b"page=1&password=hunter2", headers=headers)

@@ -64,6 +64,19 @@ def only(spans: Spans) -> dict[str, Any]:
     return spans[0]
 
 
+def test_the_client_behind_a_proxy(spans: Spans, settings: dict[str, Any], payload: Payload) -> None:
+    settings["http.client_headers"] = ("x-forwarded-for", "forwarded")
+    app = make_app()
+    FlaskInstrumentor().instrument()
+    try:
+        app.test_client().get("/items/3", headers={"Forwarded": "for=8.8.8.8"})
+    finally:
+        FlaskInstrumentor().uninstrument()
+    attributes = only(spans)["attributes"]
+    assert (attributes["client.address"], attributes["network.peer.address"]) == ("8.8.8.8", "127.0.0.1")
+    assert "http.client_ip" not in payload()[0][0]["meta"]  # which the exporter writes if it is asked to
+
+
 def test_a_request(app: Any, spans: Spans, payload: Payload) -> None:
     response = app.test_client().get("/items/3?page=1&password=hunter2", headers={"User-Agent": "curl/8"})
     assert response.data == b"item 3 in GET /items/<int:item>"

@@ -17,6 +17,7 @@ from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace import SpanKind, Status, StatusCode, get_current_span
 
 from spanbridge.conventions import http
+from spanbridge.conventions.client_address import behind_proxies
 from spanbridge.core.guard import report
 from spanbridge.core.options import setting
 from spanbridge.core.tracing import Operation, Scope, record_failure, traced
@@ -261,8 +262,11 @@ class Server:
         hook = http.hooked(setup, request_hook) if request_hook is not None else None
         capture_request = http.captured(setup, "server", "request", joined=joined)
         self.contrib = contrib = semconv.contrib
+        locate = _client_locator(semconv, headers_of)
 
         def opened(span: Span, request: Request) -> None:
+            if locate is not None and _is_server(span):
+                span.set_attributes(locate(request))
             if capture_request is not None and _is_server(span):
                 span.set_attributes(capture_request(headers_of(request.source)))
             if hook is not None:
@@ -278,7 +282,7 @@ class Server:
             name or wsgi_name,
             attributes or server_renderer(semconv),
             parent=_parent_finder(setup, nested=nested),
-            opened=opened if capture_request or hook else None,
+            opened=opened if capture_request or hook or locate else None,
             succeeded=self.succeeded,
             failed=self.failed,
             **more,
@@ -312,6 +316,26 @@ class Server:
             _mark_line(span, status, self.mark, stable=self.stable)
         if self.capture_response is not None and _is_server(span):
             span.set_attributes(self.capture_response(headers))
+
+
+def _client_locator(
+    semconv: Semconv, headers_of: Callable[[Any], Iterable[tuple[str, str]]]
+) -> Callable[[Request], dict[str, str]] | None:
+    """Compile what tells the client from the proxy before it; None unless the user has said which headers tell it."""
+    wanted: tuple[str, ...] = setting("http.client_headers", ())
+    if not wanted:
+        return None
+    names = semconv.http
+    keys = (("http.client_ip",) if names.old else ()) + (("client.address",) if names.stable else ())
+
+    def locate(request: Request) -> dict[str, str]:
+        client = behind_proxies(headers_of(request.source), wanted, request.peer_ip)
+        attributes = dict.fromkeys(keys, client) if client else {}
+        if names.stable and request.peer_ip:
+            attributes["network.peer.address"] = request.peer_ip
+        return attributes
+
+    return locate
 
 
 def _follows(error: BaseException | None, cause: BaseException) -> bool:
