@@ -1,6 +1,7 @@
 """A million spans through to a local receiver, as fast as they can be made: `python -m tests.soak.million_spans`.
 
-Prints the rates, what was lost and how much memory it took; exit 1 if a span was lost or memory grew.
+On our recorder, or with SPANBRIDGE_RECORDER=sdk on the SDK's. Prints the rates, what was lost and how much memory it
+took; exit 1 if a span was lost or memory grew.
 """
 
 from __future__ import annotations
@@ -95,14 +96,14 @@ def main() -> int:
 def run(arguments: argparse.Namespace, port: int) -> dict[str, Any]:
     """Make the spans and send them; answer the figures."""
     from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.trace import SpanKind
 
     from spanbridge.exporters.datadog import DatadogSampler, DatadogSpanProcessor, Settings
+    from spanbridge.recorder import chosen_provider
 
     settings = Settings(service="soak", agent_url=f"http://127.0.0.1:{port}", api_version=arguments.version)
     processor = DatadogSpanProcessor(settings=settings)
-    provider = TracerProvider(sampler=DatadogSampler(settings), resource=Resource({"service.name": "soak"}))
+    provider = chosen_provider()(sampler=DatadogSampler(settings), resource=Resource({"service.name": "soak"}))
     provider.add_span_processor(processor)
     tracer = provider.get_tracer("spanbridge.instrumentors.sqlite3")
     samples: list[int] = []
