@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 RELEASE = "0.66b1"
-LAST_RELEASES = {"elasticsearch": "0.64b0"}  # of what contrib has given up
+LAST_RELEASES = {"boto": "0.61b0", "elasticsearch": "0.64b0"}  # of what contrib has given up
 
 # What a suite installs, where it is more than the distribution of its own name.
 TARGETS: dict[str, tuple[str, ...]] = {
@@ -14,6 +14,14 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "aiohttp-server": ("aiohttp", "pytest-aiohttp", "pytest-asyncio"),
     "asgi": ("asgiref",),
     "asyncio": ("pytest-asyncio",),
+    "boto": (  # which moto mocks until 2.3
+        "boto",
+        "httpretty==1.1.4",
+        "moto[awslambda,ec2]==2.3.2",
+        "setuptools<81",
+        "urllib3<2",
+        "werkzeug<2.1",
+    ),
     "botocore": (
         "aiobotocore",
         "aws-xray-sdk",
@@ -171,6 +179,7 @@ PRIVATE_NAMES: dict[str, tuple[str, ...]] = {
     "celery": ("utils",),
     "cassandra": ("distribution",),
     "wsgi": (),
+    "boto": (),
     "botocore": (),
     "dbapi": ("util_version", "_logger"),
     "django": ("_DjangoMiddleware",),
