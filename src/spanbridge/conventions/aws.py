@@ -61,7 +61,18 @@ class Call:
         params: what the operation is given, as the application gave it.
     """
 
-    __slots__ = ("client", "contexts", "host", "model", "operation", "params", "port", "region", "service")
+    __slots__ = (
+        "client",
+        "contexts",
+        "generation",
+        "host",
+        "model",
+        "operation",
+        "params",
+        "port",
+        "region",
+        "service",
+    )
 
     def __init__(self, client: Any, operation: str, params: Mapping[str, Any]) -> None:
         self.client = client
@@ -71,6 +82,7 @@ class Call:
         meta = client.meta
         self.model = meta.service_model
         self.service: str = self.model.service_name
+        self.generation = aws_services.generation(operation, params) if self.service == "bedrock-runtime" else {}
         self.region: str | None = meta.region_name
         self.host, self.port = http.host_and_port(meta.endpoint_url or "")
         if self.port is None and self.host:
@@ -108,9 +120,11 @@ class _Convention:
         self.propagates = setting(f"integrations.{setup.integration}.distributed_tracing", default=True)
 
     def name(self, call: Call) -> str:
-        """`S3.GetObject`; contrib names publishing after the topic."""
+        """`S3.GetObject`; models are asked as `chat MODEL`, and contrib names publishing after the topic."""
         if self.contrib and _publishes(call):
             return f"{_contrib_destination(call)[0]} send"
+        if generation := call.generation:
+            return f"{generation['gen_ai.operation.name']} {generation['gen_ai.request.model']}"
         return f"{call.service_id}.{call.operation}"
 
     def attributes(self, call: Call) -> dict[str, Any]:
@@ -124,6 +138,7 @@ class _Convention:
             **self.constant.get(call.service, {}),
         }
         rendered.update(aws_services.values(self.request.get(call.service, ()), call.params))
+        rendered.update(call.generation)
         if not self.contrib:
             rendered["aws.endpoint_prefix"] = call.model.endpoint_prefix
         else:

@@ -91,6 +91,51 @@ _TABLES: tuple[Field, ...] = (
     ("aws.dynamodb.total_segments", "TotalSegments", None),
 )
 
+# What a model is asked for: Converse has one way to say it, the models behind InvokeModel have theirs.
+# https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters.html
+_MODELS: tuple[Field, ...] = tuple(
+    (f"gen_ai.request.{name}", path, shape)
+    for name, shape, paths in (
+        ("max_tokens", None, ("max_tokens", "max_gen_len", "maxTokenCount", "maxTokens", "max_new_tokens")),
+        ("temperature", None, ("temperature",)),
+        ("top_p", None, ("p", "top_p", "topP")),
+        ("stop_sequences", list, ("stop", "stop_sequences", "stopSequences")),
+    )
+    for key in paths
+    for path in (key, f"textGenerationConfig.{key}", f"inferenceConfig.{key}")
+)
+_LARGEST_PROMPT = 256 << 10
+
+
+def generation(operation: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Answer the `gen_ai` attributes of a call of Bedrock's runtime; nothing of the conversation.
+
+    https://opentelemetry.io/docs/specs/semconv/gen-ai/aws-bedrock/
+    """
+    model = params.get("modelId")
+    if not model:
+        return {}
+    asked: Any = params
+    if operation.startswith("InvokeModel"):
+        asked = _document(params.get("body"))
+        chat = "messages" in asked
+        kind = "embeddings" if "embed" in model else "chat" if chat else "text_completion"
+    else:
+        kind = "chat"
+    return {"gen_ai.operation.name": kind, "gen_ai.request.model": model, **dict(values(_MODELS, asked))}
+
+
+def _document(body: Any) -> dict[str, Any]:
+    """Read a JSON object, unless it is too large to read on the way, or a file, which would be read for good."""
+    if not isinstance(body, (str, bytes, bytearray)) or len(body) > _LARGEST_PROMPT:
+        return {}
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
 REQUEST: dict[str, tuple[Field, ...]] = {
     "dynamodb": _TABLES,
     "events": (("aws.events.rule.name", "Name", None),),
@@ -115,6 +160,13 @@ REQUEST: dict[str, tuple[Field, ...]] = {
     "stepfunctions": _STATES,
 }
 RESPONSE: dict[str, tuple[Field, ...]] = {
+    "bedrock-runtime": (
+        ("gen_ai.response.finish_reasons", "stopReason", _one),
+        ("gen_ai.usage.input_tokens", "usage.inputTokens", None),
+        ("gen_ai.usage.output_tokens", "usage.outputTokens", None),
+        ("gen_ai.usage.cache_read.input_tokens", "usage.cacheReadInputTokens", None),
+        ("gen_ai.usage.cache_creation.input_tokens", "usage.cacheWriteInputTokens", None),
+    ),
     "dynamodb": (
         ("aws.dynamodb.consumed_capacity", "ConsumedCapacity", _all_as_json),
         ("aws.dynamodb.item_collection_metrics", "ItemCollectionMetrics", _as_json),
@@ -129,6 +181,7 @@ RESPONSE: dict[str, tuple[Field, ...]] = {
 }
 # What all calls of a service, or one operation, have in common.
 CONSTANT: dict[str, dict[str, Any]] = {
+    "bedrock-runtime": {"gen_ai.provider.name": "aws.bedrock"},
     "dynamodb": {"db.system.name": "aws.dynamodb"},
     "lambda": {"faas.invoked_provider": "aws"},
     "sns": {"messaging.system": "aws.sns"},
@@ -150,6 +203,7 @@ CONTRIB_REQUEST: dict[str, tuple[Field, ...]] = {
 }
 CONTRIB_RESPONSE: dict[str, tuple[Field, ...]] = RESPONSE | {"sns": RESPONSE["sns"][:1]}
 CONTRIB_CONSTANT: dict[str, dict[str, Any]] = {
+    "bedrock-runtime": {"gen_ai.system": "aws.bedrock"},
     "dynamodb": {"db.system": "dynamodb"},
     "sns": {"messaging.system": "aws.sns"},
 }
