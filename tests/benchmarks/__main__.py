@@ -26,9 +26,12 @@ if TYPE_CHECKING:
 _WORKER = Path(__file__).parent.resolve() / "worker.py"
 _ELSEWHERE = _WORKER.parent  # in the tree itself, its metadata would be found as an installed distribution
 _SERVERS = ("flask", "django", "falcon", "starlette", "aiohttp_server", "tornado")
-_LIBRARIES = (*(name.removesuffix("_server") for name in _SERVERS), "requests", "redis", "celery")
+_LIBRARIES = (
+    *(name.removesuffix("_server") for name in _SERVERS),
+    *("requests", "redis", "celery", "grpcio", "jinja2", "botocore"),
+)
 _SDK = ("opentelemetry-sdk", "opentelemetry-instrumentation", "opentelemetry-exporter-otlp-proto-common")
-_OPERATIONS = (*_SERVERS, "requests", "sqlite3", "redis", "celery", "futures")
+_OPERATIONS = (*_SERVERS, "requests", "sqlite3", "redis", "celery", "grpc", "jinja2", "botocore", "futures")
 _CONTRIB = tuple(f"opentelemetry-instrumentation-{name}".replace("_", "-") for name in (*_OPERATIONS[:-1], "threading"))
 # Which environment a variant runs in. Two run where spanbridge is installed, with nothing of it switched on.
 _VARIANTS = {

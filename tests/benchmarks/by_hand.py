@@ -11,10 +11,13 @@ from urllib.parse import urlsplit
 import celery
 import falcon
 import flask
+import jinja2
 import redis
 import requests
 from aiohttp import web
+from botocore.client import BaseClient
 from django.core.handlers.base import BaseHandler
+from grpc import _channel
 from opentelemetry.context import attach, detach, get_current
 from opentelemetry.propagate import extract, inject
 from opentelemetry.propagators.textmap import Getter
@@ -322,6 +325,77 @@ def trace_celery(tracer: Tracer) -> None:
             return result
 
     celery.Celery.send_task = traced
+
+
+def trace_grpc(tracer: Tracer) -> None:
+    """Wrap the calls with one request and one response."""
+    call = _channel._UnaryUnaryMultiCallable.__call__
+
+    def traced(unary: Any, request: Any, timeout: Any = None, metadata: Any = None, **options: Any) -> Any:
+        name = unary._method.decode()[1:]
+        service, _, method = name.rpartition("/")
+        attributes = {
+            "rpc.system": "grpc",
+            "rpc.service": service,
+            "rpc.method": method,
+            "server.address": "localhost",
+            "server.port": 50051,
+            "rpc.grpc.status_code": 0,
+        }
+        with tracer.start_as_current_span(name, kind=SpanKind.CLIENT, attributes=attributes):
+            headers: dict[str, str] = {}
+            inject(headers)
+            return call(unary, request, timeout, (*(metadata or ()), *headers.items()), **options)
+
+    _channel._UnaryUnaryMultiCallable.__call__ = traced
+
+
+def trace_jinja2(tracer: Tracer) -> None:
+    """Wrap what renders a template."""
+    render = jinja2.Template.render
+
+    def traced(template: jinja2.Template, *arguments: Any, **options: Any) -> str:
+        attributes = {"jinja2.template_name": template.name or "<memory>"}
+        with tracer.start_as_current_span("jinja2.render", attributes=attributes):
+            return render(template, *arguments, **options)
+
+    jinja2.Template.render = traced  # type: ignore[method-assign]
+
+
+def trace_botocore(tracer: Tracer) -> None:
+    """Wrap what every call of an API goes through."""
+    call = BaseClient._make_api_call
+
+    def traced(client: Any, operation: str, params: dict[str, Any]) -> Any:
+        url = urlsplit(client.meta.endpoint_url)
+        service = client.meta.service_model.service_id
+        attributes = {
+            "rpc.system": "aws-api",
+            "rpc.service": service,
+            "rpc.method": operation,
+            "cloud.region": client.meta.region_name,
+            "server.address": url.hostname,
+            "server.port": url.port,
+            "messaging.system": "aws_sqs",
+            "messaging.destination.name": params["QueueUrl"].rpartition("/")[2],
+            "aws.sqs.queue.url": params["QueueUrl"],
+            "aws.endpoint_prefix": client.meta.service_model.endpoint_prefix,
+        }
+        name = f"{service}.{operation}"
+        with tracer.start_as_current_span(name, kind=SpanKind.CLIENT, attributes=attributes) as span:
+            headers: dict[str, str] = {}
+            inject(headers)
+            carried = {key: {"DataType": "String", "StringValue": value} for key, value in headers.items()}
+            attributes_of_message = {**params.get("MessageAttributes", {}), **carried}
+            result = call(client, operation, {**params, "MessageAttributes": attributes_of_message})
+            span.set_attribute("messaging.message.id", result["MessageId"])
+            metadata = result["ResponseMetadata"]
+            span.set_attribute("aws.request_id", metadata["RequestId"])
+            span.set_attribute("retry_attempts", metadata["RetryAttempts"])
+            span.set_attribute("http.response.status_code", metadata["HTTPStatusCode"])
+            return result
+
+    BaseClient._make_api_call = traced
 
 
 def trace_futures(tracer: Tracer) -> None:

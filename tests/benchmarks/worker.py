@@ -298,6 +298,42 @@ def celery_apply() -> Callable[[], object]:
     return lambda: add.apply_async((1, 2), producer=producer)
 
 
+def grpc_unary() -> Callable[[], object]:
+    import grpc
+    from grpc import _channel
+
+    def answered(*_: object, **__: object) -> tuple[Any, None]:
+        """In the place of what talks to the C core: the state of a call that has ended."""
+        state = _channel._RPCState((), (), (), grpc.StatusCode.OK, b"")
+        state.response = b"answer"
+        return state, None
+
+    _channel._UnaryUnaryMultiCallable._blocking = answered
+    call = grpc.insecure_channel("localhost:50051").unary_unary("/shop.Prices/Get")
+    return lambda: call(b"3")
+
+
+def jinja2_render() -> Callable[[], object]:
+    from jinja2 import DictLoader, Environment
+
+    environment = Environment(loader=DictLoader({"item.html": "<p>{{ name }}</p>"}), autoescape=True)
+    template = environment.get_template("item.html")
+    return lambda: template.render(name="chair")
+
+
+def botocore_call() -> Callable[[], object]:
+    import botocore.session
+    from botocore.awsrequest import AWSResponse
+
+    session = botocore.session.Session()
+    session.set_credentials("id", "key")
+    client = session.create_client("sqs", region_name="eu-west-1", endpoint_url="http://localhost:4566")
+    http = AWSResponse("http://localhost:4566", 200, {}, None)
+    metadata = {"RequestId": "7", "HTTPStatusCode": 200, "RetryAttempts": 0}
+    client._endpoint.make_request = lambda *_: (http, {"MessageId": "7", "ResponseMetadata": metadata})
+    return lambda: client.send_message(QueueUrl="http://localhost:4566/1/orders", MessageBody="3")
+
+
 def executor_submit() -> Callable[[], object]:
     from concurrent.futures import ThreadPoolExecutor
 
@@ -330,6 +366,9 @@ OPERATIONS = {
     "sqlite3": sqlite3_select,
     "redis": redis_get,
     "celery": celery_apply,
+    "grpc": grpc_unary,
+    "jinja2": jinja2_render,
+    "botocore": botocore_call,
     "futures": executor_submit,
 }
 WITH_SPANS = tuple(name for name in OPERATIONS if name != "futures")
@@ -349,7 +388,8 @@ class _Drop:
         from opentelemetry.sdk.trace.export import SpanExportResult
 
         for span in spans:
-            self.last[span.instrumentation_scope.name.rpartition(".")[2]] = span
+            parts = span.instrumentation_scope.name.split(".")  # contrib's for AWS end with the service
+            self.last.update((part, span) for part in parts if part in OPERATIONS)
         return SpanExportResult.SUCCESS
 
     def shutdown(self) -> None:
@@ -400,6 +440,9 @@ def _instrument(package: str) -> None:
         "sqlite3": "SQLite3Instrumentor",
         "redis": "RedisInstrumentor",
         "celery": "CeleryInstrumentor",
+        "grpc": "GrpcInstrumentorClient",
+        "jinja2": "Jinja2Instrumentor",
+        "botocore": "BotocoreInstrumentor",
     }
     ours = package.startswith("spanbridge")
     classes |= {"futures": "FuturesInstrumentor"} if ours else {"threading": "ThreadingInstrumentor"}
@@ -670,7 +713,7 @@ def main() -> None:
         per_span, per_operation = _ddtrace_encoding({name: run[name] for name in (*ENCODED, "futures") if name in run})
         figures["encoding ddtrace"], figures["encoding ddtrace, per operation"] = per_span, per_operation
     libraries = (*(name.removesuffix("_server") for name in SERVERS), "requests", "redis", "celery")
-    versions = {name: version(name) for name in libraries}
+    versions = {name: version(name) for name in (*libraries, "grpcio", "jinja2", "botocore")}
     print(json.dumps({"figures": figures, "versions": versions}))
 
 
