@@ -193,8 +193,6 @@ def tests(session: nox.Session, run: Run) -> None:
         session.install(*build)
         options += ["--no-build-isolation"]
     session.install(*options, _wheel(session), *RUNNER, *receivers, *web_servers, *requirements, env=variables)
-    if details.get("shims"):
-        _put_shims_in(session)
     if prepare := details.get("prepare"):
         session.run("python", "-m", prepare)
     missing = [version for version in PYTHONS if version not in FOUND]
@@ -228,13 +226,6 @@ def _debian(session: nox.Session, packages: Iterable[str]) -> None:
     apt = ("flock", str(Path(tempfile.gettempdir(), "spanbridge-apt.lock")), "apt-get", "-qq")
     session.run(*apt, "update", external=True, env=quiet, silent=True)
     session.run(*apt, "install", "-y", "--no-install-recommends", *missing, external=True, env=quiet, silent=True)
-
-
-def _put_shims_in(session: nox.Session) -> None:
-    """Copy what lets old libraries run on today's Pythons into the environment, loaded at start-up."""
-    where = session.run("python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", silent=True)
-    for shim in Path("tests", "shims").iterdir():
-        shutil.copy(shim, where.strip())
 
 
 @nox.session(python=FOUND[MAIN])

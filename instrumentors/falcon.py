@@ -52,11 +52,12 @@ def _routing(wrapped: Wrapped, setup: Setup) -> Wrapped:
         if scope is None:
             return
         scope.record.router, scope.record.scope = request, scope
-        _, _, resource, template = found
+        resource, template = (*found, None)[2:4]  # 1.0 keeps the template to itself
         if resource is not None:
             cls = type(resource)
             name = cls.__name__ if contrib else f"{cls.__module__}.{cls.__qualname__}"
-            http_server.matched(scope, template, {"falcon.resource": name})
+            scope.span.set_attribute("falcon.resource", name)
+            http_server.matched(scope, template)
         elif contrib:
             scope.span.update_name(http.span_name(scope.record.method))
         if scope.span.is_recording():
@@ -73,6 +74,8 @@ def _failing(wrapped: Wrapped, setup: Setup) -> Wrapped:
     contrib = setup.semconv.contrib
 
     def after(handled: Any, app: Any, request: Any, response: Any, error: Any, *args: Any, **kwargs: Any) -> None:
+        if isinstance(request, BaseException):  # before 2.0
+            request, response, error = response, error, request
         scope = _scope(request)
         if scope is not None and handled and response is not None and str(response.status) >= "500":
             if contrib:  # the status line alone is the span's status there
@@ -86,10 +89,12 @@ def _failing(wrapped: Wrapped, setup: Setup) -> Wrapped:
 def _answering(wrapped: Wrapped, setup: Setup) -> Wrapped:
     """The response's headers are being written: its last chance to tell the user's hook."""
     response_hook = http.hooked(setup, "response_hook")
+    if response_hook is None:
+        return wrapped
 
     def before(response: Any, *args: Any, **kwargs: Any) -> None:
         scope = http_server.current()
-        if response_hook is not None and scope is not None and scope.span.is_recording():
+        if scope is not None and scope.span.is_recording():
             response_hook(scope.span, scope.record.router, response)
 
     return observed(wrapped, setup, before=before)

@@ -19,23 +19,28 @@ TREE = Path(__file__).resolve().parent.parent
 _SOURCES = ("src", "instrumentors", "exporters", "pyproject.toml", "LICENSE", "README.md")
 
 
-def environment(directory: Path, *requirements: str, with_spanbridge: bool = False) -> Path:
+def environment(
+    directory: Path, *requirements: str, alone: tuple[str, ...] = (), with_spanbridge: bool = False
+) -> Path:
     """Return the interpreter of an environment that holds `requirements`, built anew only when they changed.
 
     Args:
         directory: where the environment lives.
         requirements: PEP 508 requirements, installed together.
+        alone: further ones, installed without what they ask for, which another of them does not let in.
         with_spanbridge: also install this tree as it is now, as a user gets it (a wheel, not an editable install).
     """
     directory = directory.resolve()
     python = directory / "bin" / "python"
     built_from = directory / "requirements.txt"
-    wanted = "\n".join((sys.version, *requirements))
+    wanted = "\n".join((sys.version, *requirements, *alone))
     with _one_at_a_time(directory):
         if not python.exists() or not built_from.exists() or built_from.read_text() != wanted:
             shutil.rmtree(directory, ignore_errors=True)
             subprocess.run([sys.executable, "-m", "venv", directory], check=True)
             _install(python, *requirements)
+            if alone:
+                _install(python, "--no-deps", *alone)
             built_from.write_text(wanted)
     if with_spanbridge:
         with tempfile.TemporaryDirectory() as copy:

@@ -1,4 +1,4 @@
-"""Falcon over WSGI and ASGI, from 2.0 (1.0 with shims) to the newest."""
+"""Falcon over WSGI and ASGI, from 2.0 to the newest."""
 
 from __future__ import annotations
 

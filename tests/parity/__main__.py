@@ -47,11 +47,13 @@ def _judge(name: str, arguments: argparse.Namespace) -> int:
     agent = environment(arguments.cache / "agent", "ddapm-test-agent>=1.69")
     script = None if name == "services" else scripts.read(name)
     libraries = services.LIBRARIES if script is None else script.dependencies
+    alone = () if script is None else script.alone
     release = "4.16.0" if script is None else script.ddtrace
-    python = environment(arguments.cache / f"ddtrace-{name}", f"ddtrace=={release}", *libraries)
+    python = environment(arguments.cache / f"ddtrace-{name}", f"ddtrace=={release}", *libraries, alone=alone)
     ddtrace = ours = Launcher(python, "ddtrace-run")
     if not arguments.itself:
-        python = environment(arguments.cache / f"spanbridge-{name}", *_OURS, *libraries, with_spanbridge=True)
+        cache = arguments.cache / f"spanbridge-{name}"
+        python = environment(cache, *_OURS, *libraries, alone=alone, with_spanbridge=True)
         ours = Launcher(python, "opentelemetry-instrument")
     run = services.run if script is None else script.run
     theirs, expected = run(ddtrace, agent)

@@ -4,6 +4,7 @@
     # dependencies = ["bottle==0.13.4"]
     # [tool.parity]
     # ddtrace = "4.16.0"                               # unless it is this one
+    # alone = ["molten==1.0.2"]                        # dependencies whose own ones are left out
     # servers = ["redis"]                              # modules of tests/servers; the port is in REDIS_PORT
     # variables = { DD_TRACE_TORNADO_ENABLED = "1" }   # for both tracers
     # [[tool.parity.differences]]                      # on purpose: changes lines of one side to what the other shows
@@ -53,6 +54,7 @@ class Script:
 
     path: Path
     dependencies: tuple[str, ...]
+    alone: tuple[str, ...]
     servers: tuple[str, ...]
     variables: dict[str, str]
     differences: list[dict[str, str]]
@@ -138,6 +140,7 @@ def read(name: str) -> Script:
     return Script(
         path,
         tuple(fields["dependencies"]),
+        tuple(more.get("alone", ())),
         tuple(more.get("servers", ())),
         more.get("variables", {}),
         more.get("differences", []),
