@@ -20,7 +20,11 @@ _SOURCES = ("src", "instrumentors", "exporters", "pyproject.toml", "LICENSE", "R
 
 
 def environment(
-    directory: Path, *requirements: str, alone: tuple[str, ...] = (), with_spanbridge: bool = False
+    directory: Path,
+    *requirements: str,
+    alone: tuple[str, ...] = (),
+    prepare: str = "",
+    with_spanbridge: bool = False,
 ) -> Path:
     """Return the interpreter of an environment that holds `requirements`, built anew only when they changed.
 
@@ -28,12 +32,13 @@ def environment(
         directory: where the environment lives.
         requirements: PEP 508 requirements, installed together.
         alone: further ones, installed without what they ask for, which another of them does not let in.
+        prepare: a module of the tests to run in it, once all is installed.
         with_spanbridge: also install this tree as it is now, as a user gets it (a wheel, not an editable install).
     """
     directory = directory.resolve()
     python = directory / "bin" / "python"
     built_from = directory / "requirements.txt"
-    wanted = "\n".join((sys.version, *requirements, *alone))
+    wanted = "\n".join((sys.version, *requirements, *alone, prepare))
     with _one_at_a_time(directory):
         if not python.exists() or not built_from.exists() or built_from.read_text() != wanted:
             shutil.rmtree(directory, ignore_errors=True)
@@ -41,6 +46,8 @@ def environment(
             _install(python, *requirements)
             if alone:
                 _install(python, "--no-deps", *alone)
+            if prepare:
+                subprocess.run([python, "-m", prepare], cwd=TREE, check=True)
             built_from.write_text(wanted)
     if with_spanbridge:
         with tempfile.TemporaryDirectory() as copy:

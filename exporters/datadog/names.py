@@ -151,9 +151,9 @@ def pyramid_route(name: str, attributes: Attributes) -> str:
 
 
 def pylons_action(name: str, attributes: Attributes) -> str:
-    """`controller.action`; for unmatched requests `GET 404`."""
-    controller = text(attributes, "pylons.route.controller")
-    return f"{controller}.{text(attributes, 'pylons.route.action')}" if controller else route(name, attributes)
+    """`controller.action`; for unmatched requests, as ddtrace had it, `None.None`."""
+    parts = (text(attributes, f"pylons.route.{part}") or "None" for part in ("controller", "action"))
+    return ".".join(parts)
 
 
 def tornado_handler(name: str, attributes: Attributes) -> str:

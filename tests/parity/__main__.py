@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.environments import environment
 from tests.parity import scripts, services
@@ -47,13 +47,13 @@ def _judge(name: str, arguments: argparse.Namespace) -> int:
     agent = environment(arguments.cache / "agent", "ddapm-test-agent>=1.69")
     script = None if name == "services" else scripts.read(name)
     libraries = services.LIBRARIES if script is None else script.dependencies
-    alone = () if script is None else script.alone
+    more: dict[str, Any] = {} if script is None else {"alone": script.alone, "prepare": script.prepare}
     release = "4.16.0" if script is None else script.ddtrace
-    python = environment(arguments.cache / f"ddtrace-{name}", f"ddtrace=={release}", *libraries, alone=alone)
+    python = environment(arguments.cache / f"ddtrace-{name}", f"ddtrace=={release}", *libraries, **more)
     ddtrace = ours = Launcher(python, "ddtrace-run")
     if not arguments.itself:
         cache = arguments.cache / f"spanbridge-{name}"
-        python = environment(cache, *_OURS, *libraries, alone=alone, with_spanbridge=True)
+        python = environment(cache, *_OURS, *libraries, **more, with_spanbridge=True)
         ours = Launcher(python, "opentelemetry-instrument")
     run = services.run if script is None else script.run
     theirs, expected = run(ddtrace, agent)

@@ -5,6 +5,7 @@
     # [tool.parity]
     # ddtrace = "4.16.0"                               # unless it is this one
     # alone = ["molten==1.0.2"]                        # dependencies whose own ones are left out
+    # prepare = "tests.pylons_port"                    # run in the environments, once all is installed
     # servers = ["redis"]                              # modules of tests/servers; the port is in REDIS_PORT
     # variables = { DD_TRACE_TORNADO_ENABLED = "1" }   # for both tracers
     # [[tool.parity.differences]]                      # on purpose: changes lines of one side to what the other shows
@@ -55,6 +56,7 @@ class Script:
     path: Path
     dependencies: tuple[str, ...]
     alone: tuple[str, ...]
+    prepare: str
     servers: tuple[str, ...]
     variables: dict[str, str]
     differences: list[dict[str, str]]
@@ -141,6 +143,7 @@ def read(name: str) -> Script:
         path,
         tuple(fields["dependencies"]),
         tuple(more.get("alone", ())),
+        more.get("prepare", ""),
         tuple(more.get("servers", ())),
         more.get("variables", {}),
         more.get("differences", []),
