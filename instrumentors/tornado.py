@@ -1,6 +1,6 @@
-"""Tornado: one SERVER span per request, named after the matched rule, and one CLIENT span per `AsyncHTTPClient.fetch`.
+"""Tornado: one SERVER span per request, named after the matched rule; its HTTP clients are in tornado_client.py.
 
-A websocket's span ends with its handshake; a followed redirect belongs to the fetch that follows it.
+A websocket's span ends with its handshake.
 Not traced: templates, `websocket_connect`, the messages of a websocket.
 """
 
@@ -8,31 +8,31 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import lru_cache, partial, wraps
 from inspect import iscoroutine, signature
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.instrumentation.propagators import get_global_response_propagator
-from opentelemetry.propagators.textmap import Getter
+from opentelemetry.instrumentation.propagators import FuncSetter, get_global_response_propagator
+from opentelemetry.propagators.textmap import default_getter
 
-from spanbridge.conventions import http, http_client, http_server
+from spanbridge.conventions import http, http_server
 from spanbridge.core.context import attach, detach, get_current
 from spanbridge.core.guard import guarded
 from spanbridge.core.instrumentor import Instrumentor
 from spanbridge.core.patching import Library, Patch
-from spanbridge.core.tracing import observed, opener, record_failure, traced
+from spanbridge.core.tracing import observed, traced
+from spanbridge.instrumentors import tornado_client
 from spanbridge.version import __version__ as __version__
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
     from spanbridge.core.semconv import Semconv
-    from spanbridge.core.tracing import Operation, Scope, Setup, Wrapped
+    from spanbridge.core.tracing import Scope, Setup, Wrapped
 
 # What contrib says of a request; the target stands for the URL.
 _CONTRIB_OLD = (
@@ -61,21 +61,6 @@ _CONTRIB_STABLE = (
 )
 
 
-class TornadoGetter(Getter[Any]):
-    """Reads headers from a `tornado.httputil.HTTPHeaders`."""
-
-    def get(self, carrier: Any, key: str) -> list[str] | None:
-        """Answer the header's values, or None."""
-        return carrier.get_list(key) or None
-
-    def keys(self, carrier: Any) -> list[str]:
-        """Name the headers."""
-        return list(carrier.keys())
-
-
-getter = TornadoGetter()
-
-
 class Request(http_server.Request):
     """What a span says of one request to Tornado.
 
@@ -92,12 +77,11 @@ def _reader(names: Semconv) -> Callable[[Any], Request]:
     contrib = names.contrib
     clean = http.contrib_query if contrib else http.query_cleaner(names, client=False)
     clean_url = http.url_cleaner(names)
-    # contrib writes `HTTP/1.1` under the old name.
-    version_of: Callable[[str], str] = str if contrib and not names.http.stable else _version
+    whole_version = contrib and not names.http.stable  # `HTTP/1.1`, under the old name
 
     def read(handler: Any) -> Request:
         source = handler.request
-        request = Request(handler, source.headers, getter, source.method)
+        request = Request(handler, source.headers, default_getter, source.method)
         request.route = _route(handler, contrib=contrib)
         request.name = http.span_name(request.method, request.route)
         request.scheme, request.host, request.path = source.protocol, source.host, source.path
@@ -118,14 +102,11 @@ def _reader(names: Semconv) -> Callable[[Any], Request]:
         if agent := source.headers.get("User-Agent"):
             request.user_agent = agent
             request.synthetic = http.synthetic_type(agent)
-        request.protocol_version = version_of(source.version or "")
+        version = source.version or ""
+        request.protocol_version = version if whole_version else version.rpartition("/")[2]
         return request
 
     return read
-
-
-def _version(version: str) -> str:
-    return version.rpartition("/")[2]
 
 
 def _route(handler: Any, *, contrib: bool) -> str | None:
@@ -146,7 +127,7 @@ def _route(handler: Any, *, contrib: bool) -> str | None:
         return None if contrib else _plain(matcher.regex)
     if not count:
         return str(path)
-    methods = (request.method, *(() if contrib else handler.SUPPORTED_METHODS))
+    methods = (request.method,) if contrib else (request.method, *handler.SUPPORTED_METHODS, "open")  # a websocket's
     return _template(path, count, matcher.regex, cls, methods)
 
 
@@ -243,7 +224,7 @@ def _executing(wrapped: Wrapped, setup: Setup) -> Wrapped:
         describe,
         attributes=_attributes(setup),
         name=lambda request: request.name,
-        headers=lambda handler: _pairs(handler.request.headers),
+        headers=lambda handler: handler.request.headers.get_all(),
         nested=setup.semconv.contrib,  # contrib takes a request for a part of what is current
         request_hook="server_request_hook",
         joined=True,
@@ -251,11 +232,6 @@ def _executing(wrapped: Wrapped, setup: Setup) -> Wrapped:
         stream=_unfinished,
     )
     return traced(_carrying(wrapped), setup, server.operation)
-
-
-def _pairs(headers: Any) -> Iterable[tuple[str, str]]:
-    pairs: Iterable[tuple[str, str]] = headers.get_all()
-    return pairs
 
 
 def _unfinished(scope: Scope[http_server.Request], result: Any) -> object:
@@ -276,6 +252,15 @@ def _unfinished(scope: Scope[http_server.Request], result: Any) -> object:
     return scope  # nobody looks at the result
 
 
+@contextmanager
+def _current(context: Context) -> Iterator[None]:
+    token = attach(context)
+    try:
+        yield
+    finally:
+        detach(token)
+
+
 def _carrying(wrapped: Wrapped) -> Wrapped:
     """Before 5.0, callbacks run with what Tornado's own contexts attach, and not with the context of who left them."""
     if sys.modules["tornado"].version_info >= (5,):
@@ -284,17 +269,7 @@ def _carrying(wrapped: Wrapped) -> Wrapped:
 
     @wraps(wrapped)
     def call(*args: Any, **kwargs: Any) -> Any:
-        context = get_current()
-
-        @contextmanager
-        def within() -> Iterator[None]:
-            token = attach(context)
-            try:
-                yield
-            finally:
-                detach(token)
-
-        with StackContext(within):
+        with StackContext(partial(_current, get_current())):
             return wrapped(*args, **kwargs)
 
     return call
@@ -316,11 +291,8 @@ def _finishing(wrapped: Wrapped, setup: Setup) -> Wrapped:
 
 
 async def _within(coroutine: Any, context: Context) -> Any:
-    token = attach(context)
-    try:
+    with _current(context):
         return await coroutine
-    finally:
-        detach(token)
 
 
 def _receiving(wrapped: Wrapped, setup: Setup) -> Wrapped:
@@ -337,11 +309,8 @@ def _receiving(wrapped: Wrapped, setup: Setup) -> Wrapped:
         scope = find(*args, **kwargs)
         if scope is None:
             return wrapped(*args, **kwargs)
-        token = attach(scope.context)
-        try:
+        with _current(scope.context):
             result = wrapped(*args, **kwargs)
-        finally:
-            detach(token)
         return _within(result, scope.context) if iscoroutine(result) else result
 
     return data_received
@@ -383,97 +352,7 @@ def _flushing(wrapped: Wrapped, setup: Setup) -> Wrapped:
     return observed(wrapped, setup, before=before)
 
 
-class _Setter:
-    def set(self, carrier: Any, key: str, value: str) -> None:
-        carrier.add_header(key, value)
-
-
-_setter: Any = _Setter()
-
-
-# The client.
-
-# What `fetch` takes for itself; the rest is the request's.
-_OF_FETCH = ("callback", "raise_error")
-_CONTRIB_CLIENT_OLD = (("http.method", "method"), ("http.url", "url"))
-_CONTRIB_CLIENT_STABLE = (
-    ("http.request.method", "method"),
-    ("http.request.method_original", "method_original"),
-    ("url.full", "url"),
-)
-# What Tornado says where no answer has come.
-_NO_ANSWER = 599
-
-
-def _describe_fetch(client: Any, request: Any, *args: Any, **kwargs: Any) -> http_client.Request | None:
-    if hasattr(request, "original_request"):  # a redirect, which the client follows
-        return None
-    httpclient, httputil = sys.modules["tornado.httpclient"], sys.modules["tornado.httputil"]
-    if not isinstance(request, httpclient.HTTPRequest):
-        request = httpclient.HTTPRequest(request, **{key: kwargs[key] for key in kwargs if key not in _OF_FETCH})
-    request.headers = httputil.HTTPHeaders(request.headers)  # the application keeps the dict that it has given
-    return http_client.Request(request.method, request.url, request.headers, request)
-
-
-def _hand_over(scope: Scope[http_client.Request]) -> None:
-    """Let `fetch` have the request with the headers, instead of a URL."""
-    client, given, *rest = scope.args
-    if given is not scope.record.source:
-        scope.kwargs = {key: value for key, value in scope.kwargs.items() if key in _OF_FETCH}
-        scope.args = (client, scope.record.source, *rest)
-
-
-def _answer(response: Any) -> http_client.Response | None:
-    return None if response.code == _NO_ANSWER else http_client.Response(response.code, response.headers)
-
-
-def _fetch(setup: Setup) -> Operation[http_client.Request]:
-    """Compile what a fetch is."""
-    stable = setup.semconv.http.stable
-    options = {"request_hook": setup.options["client_request_hook"], "response_hook": None, "excluded_urls": ""}
-    operation = http_client.operation(
-        replace(setup, options={**setup.options, **options}), _describe_fetch, _answer, lambda error: None
-    )
-    described: Any = operation.succeeded
-
-    def succeeded(span: Span, request: http_client.Request, response: Any) -> None:
-        described(span, request, response)
-        if response.code == _NO_ANSWER and response.error is not None:
-            record_failure(span, response.error, error_type=stable, clean=request.clean)
-
-    def failed(span: Span, request: http_client.Request, error: BaseException) -> None:
-        response = getattr(error, "response", None)
-        if response is not None:  # what the client raises for an answer
-            succeeded(span, request, response)
-        else:
-            record_failure(span, error, error_type=stable, clean=request.clean)
-
-    own = replace(operation, prepare=_hand_over, succeeded=succeeded, failed=failed)
-    if not setup.semconv.contrib:
-        return own
-    return replace(own, attributes=http.renderer(setup.semconv, _CONTRIB_CLIENT_OLD, _CONTRIB_CLIENT_STABLE))
-
-
-def _fetching(wrapped: Wrapped, setup: Setup) -> Wrapped:
-    """A request is sent; the span ends when its future is done."""
-    begin = opener(setup, _fetch(setup), "tornado: AsyncHTTPClient.fetch", wrapped)
-    response_hook = http.hooked(setup, "client_response_hook")
-
-    @wraps(wrapped)
-    def fetch(*args: Any, **kwargs: Any) -> Any:
-        scope = begin(args, kwargs)
-        if scope is None:
-            return wrapped(*args, **kwargs)
-        try:
-            future = wrapped(*scope.args, **scope.kwargs)
-        except BaseException as error:
-            scope.fail(error)
-            raise
-        if response_hook is not None and hasattr(future, "add_done_callback"):
-            future.add_done_callback(partial(response_hook, scope.span))
-        return scope.follow(future)
-
-    return fetch
+_setter: Any = FuncSetter(lambda handler, key, value: handler.add_header(key, value))  # type: ignore[no-untyped-call]
 
 
 class TornadoInstrumentor(Instrumentor):
@@ -501,5 +380,5 @@ class TornadoInstrumentor(Instrumentor):
         Patch("tornado.web", "RequestHandler._handle_request_exception", _failing),
         Patch("tornado.web", "RequestHandler.flush", _flushing),
         Patch("tornado.web", "RequestHandler.finish", _finishing),
-        Patch("tornado.httpclient", "AsyncHTTPClient.fetch", _fetching),
+        Patch("tornado.httpclient", "AsyncHTTPClient.fetch", tornado_client.fetching),
     )
