@@ -1,6 +1,6 @@
-"""Tornado: one SERVER span per request, named after the matched rule; its HTTP clients are in tornado_client.py.
+"""Tornado: one SERVER span per request, named after the matched rule, and one CLIENT span per `AsyncHTTPClient.fetch`.
 
-A websocket's span ends with its handshake.
+A websocket's span ends with its handshake; a followed redirect belongs to the fetch that follows it.
 Not traced: templates, `websocket_connect`, the messages of a websocket.
 """
 
