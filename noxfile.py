@@ -258,6 +258,7 @@ def demo(session: nox.Session) -> None:
 @nox.session(python=FOUND[MAIN])
 def bench(session: nox.Session) -> None:
     """Measure plain, contrib, ddtrace and spanbridge in turn in one run, and print the ratios."""
+    session.install("pytest")  # of tests.servers
     session.run("python", "-m", "tests.benchmarks", *session.posargs)
 
 

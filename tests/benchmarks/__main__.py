@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import defaultdict
@@ -19,6 +21,7 @@ from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.environments import clean_variables, environment
+from tests.servers.postgres import postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,9 +32,11 @@ _SERVERS = ("flask", "django", "falcon", "starlette", "aiohttp_server", "tornado
 _LIBRARIES = (
     *(name.removesuffix("_server") for name in _SERVERS),
     *("requests", "redis", "celery", "grpcio", "jinja2", "botocore"),
+    *("pymemcache", "psycopg2-binary", "psycopg[binary]", "sqlalchemy<2.1"),  # contrib knows no SQLAlchemy 2.1
 )
 _SDK = ("opentelemetry-sdk", "opentelemetry-instrumentation", "opentelemetry-exporter-otlp-proto-common")
-_OPERATIONS = (*_SERVERS, "requests", "sqlite3", "redis", "celery", "grpc", "jinja2", "botocore", "futures")
+_DATABASES = ("sqlite3", "redis", "pymemcache", "psycopg2", "psycopg", "sqlalchemy")
+_OPERATIONS = (*_SERVERS, "requests", *_DATABASES, "celery", "grpc", "jinja2", "botocore", "futures")
 _CONTRIB = tuple(f"opentelemetry-instrumentation-{name}".replace("_", "-") for name in (*_OPERATIONS[:-1], "threading"))
 # Which environment a variant runs in. Two run where spanbridge is installed, with nothing of it switched on.
 _VARIANTS = {
@@ -81,7 +86,8 @@ def main() -> int:
         "bare": environment(arguments.cache / "bare", "opentelemetry-sdk", "opentelemetry-instrumentation"),
         "spanbridge": environment(arguments.cache / "spanbridge", *_SDK, "msgspec", *_LIBRARIES, with_spanbridge=True),
     }
-    with _Receiver() as receiver:
+    with _Receiver() as receiver, tempfile.TemporaryDirectory() as logs, postgres(Path(logs)) as server:
+        os.environ["POSTGRES"] = f"host={server.host} port={server.port} user=postgres dbname=postgres"
         figures = _rounds(pythons, variants, arguments.operations, arguments.rounds, receiver)
         every = set(arguments.operations) == set(_OPERATIONS)
         started, imported = _start_up(pythons, receiver) if every else ({}, [])

@@ -12,8 +12,12 @@ import celery
 import falcon
 import flask
 import jinja2
+import psycopg
+import psycopg2
+import pymemcache.client.base
 import redis
 import requests
+import sqlalchemy
 from aiohttp import web
 from botocore.client import BaseClient
 from django.core.handlers.base import BaseHandler
@@ -21,7 +25,7 @@ from grpc import _channel
 from opentelemetry.context import attach, detach, get_current
 from opentelemetry.propagate import extract, inject
 from opentelemetry.propagators.textmap import Getter
-from opentelemetry.trace import SpanKind, Status, StatusCode, get_current_span
+from opentelemetry.trace import SpanKind, Status, StatusCode, get_current_span, set_span_in_context
 from starlette.applications import Starlette
 from starlette.routing import Route
 from tornado.web import RequestHandler
@@ -297,6 +301,86 @@ def trace_redis(tracer: Tracer) -> None:
             return execute(client, *arguments, **options)  # type: ignore[no-untyped-call]
 
     redis.Redis.execute_command = traced  # type: ignore[method-assign, assignment]
+
+
+def trace_pymemcache(tracer: Tracer) -> None:
+    """Wrap what reads one key."""
+    get = pymemcache.client.base.Client.get
+
+    def traced(client: Any, key: str, *arguments: Any, **options: Any) -> Any:
+        host, port = client.server
+        attributes = {
+            "db.system.name": "memcached",
+            "server.address": host,
+            "server.port": port,
+            "db.query.text": f"get {key}",
+            "db.operation.name": "get",
+        }
+        with tracer.start_as_current_span("get", kind=SpanKind.CLIENT, attributes=attributes):
+            return get(client, key, *arguments, **options)
+
+    pymemcache.client.base.Client.get = traced
+
+
+def _statement(cursor: Any, statement: str) -> tuple[str, dict[str, Any]]:
+    """Answer the name and attributes of a statement's span."""
+    verb, info = statement.split(None, 1)[0].upper(), cursor.connection.info
+    return verb, {
+        "db.system.name": "postgresql",
+        "db.namespace": info.dbname,
+        "server.address": info.host,
+        "server.port": info.port,
+        "db.query.text": statement,
+        "db.operation.name": verb,
+    }
+
+
+def trace_psycopg2(tracer: Tracer) -> None:
+    """Connect with cursors that trace."""
+
+    class Cursor(psycopg2.extensions.cursor):
+        def execute(self, statement: Any, *parameters: Any) -> None:
+            name, attributes = _statement(self, statement)
+            with tracer.start_as_current_span(name, kind=SpanKind.CLIENT, attributes=attributes) as span:
+                super().execute(statement, *parameters)
+                span.set_attribute("db.response.returned_rows", self.rowcount)
+
+    psycopg2.connect = partial(psycopg2.connect, cursor_factory=Cursor)  # type: ignore[assignment]
+
+
+def trace_psycopg(tracer: Tracer) -> None:
+    """Wrap what every statement goes through."""
+    execute: Any = psycopg.Cursor.execute
+
+    def traced(cursor: Any, statement: str, *parameters: Any) -> Any:
+        name, attributes = _statement(cursor, statement)
+        with tracer.start_as_current_span(name, kind=SpanKind.CLIENT, attributes=attributes) as span:
+            result = execute(cursor, statement, *parameters)
+            span.set_attribute("db.response.returned_rows", cursor.rowcount)
+            return result
+
+    psycopg.Cursor.execute = traced  # type: ignore[method-assign, assignment]
+
+
+def trace_sqlalchemy(tracer: Tracer) -> None:
+    """Listen to all engines."""
+
+    def before(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
+        verb = statement.split(None, 1)[0].upper()
+        attributes = {
+            "db.system.name": connection.engine.dialect.name,
+            "db.query.text": statement,
+            "db.operation.name": verb,
+        }
+        span = tracer.start_span(verb, kind=SpanKind.CLIENT, attributes=attributes)
+        context.span, context.token = span, attach(set_span_in_context(span))
+
+    def after(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
+        detach(context.token)
+        context.span.end()
+
+    sqlalchemy.event.listen(sqlalchemy.engine.Engine, "before_cursor_execute", before)
+    sqlalchemy.event.listen(sqlalchemy.engine.Engine, "after_cursor_execute", after)
 
 
 def trace_celery(tracer: Tracer) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import io
 import json
+import os
 import sys
 import time
 from importlib.metadata import version
@@ -26,7 +27,7 @@ WARM_UP_BATCHES = 20
 SPANS_TO_ENCODE = 1000
 
 
-# --- the operations, each without any network
+# --- the operations, without any network but for two
 
 
 def flask_request() -> Callable[[], object]:
@@ -284,6 +285,58 @@ def redis_get() -> Callable[[], object]:
     return lambda: client.get("key")
 
 
+def pymemcache_get() -> Callable[[], object]:
+    from pymemcache.client.base import Client
+
+    class Socket:
+        """Answers every command with one value."""
+
+        def recv(self, size: int) -> bytes:
+            return b"VALUE key 0 1\r\nv\r\nEND\r\n"
+
+        def __getattr__(self, name: str) -> Any:
+            return lambda *_, **__: None
+
+    class SocketModule:
+        """In the place of the module `socket`."""
+
+        AF_UNSPEC, SOCK_STREAM, IPPROTO_TCP, TCP_NODELAY = 0, 1, 6, 1
+        error = OSError
+
+        def socket(self, *_: object) -> Socket:
+            return Socket()
+
+        def getaddrinfo(self, host: str, port: int, *_: object) -> Any:
+            return [(2, 1, 6, "", (host, port))]
+
+    client = Client(("localhost", 11211), socket_module=SocketModule())
+    return lambda: client.get("key")
+
+
+# Connections of these drivers need a server: one round trip, the same under every variant.
+
+
+def psycopg2_select() -> Callable[[], object]:
+    import psycopg2
+
+    cursor = psycopg2.connect(os.environ["POSTGRES"]).cursor()
+    return lambda: cursor.execute("select %s", (1,))
+
+
+def psycopg_select() -> Callable[[], object]:
+    import psycopg
+
+    cursor = psycopg.connect(os.environ["POSTGRES"]).cursor()
+    return lambda: cursor.execute("select %s::int", (1,))
+
+
+def sqlalchemy_select() -> Callable[[], object]:
+    import sqlalchemy
+
+    connection = sqlalchemy.create_engine("sqlite://").connect()
+    return lambda: connection.exec_driver_sql("select ?", (1,)).scalar()
+
+
 def celery_apply() -> Callable[[], object]:
     from celery import Celery
 
@@ -365,6 +418,10 @@ OPERATIONS = {
     "requests": requests_call,
     "sqlite3": sqlite3_select,
     "redis": redis_get,
+    "pymemcache": pymemcache_get,
+    "psycopg2": psycopg2_select,
+    "psycopg": psycopg_select,
+    "sqlalchemy": sqlalchemy_select,
     "celery": celery_apply,
     "grpc": grpc_unary,
     "jinja2": jinja2_render,
@@ -439,6 +496,10 @@ def _instrument(package: str) -> None:
         "requests": "RequestsInstrumentor",
         "sqlite3": "SQLite3Instrumentor",
         "redis": "RedisInstrumentor",
+        "pymemcache": "PymemcacheInstrumentor",
+        "psycopg2": "Psycopg2Instrumentor",
+        "psycopg": "PsycopgInstrumentor",
+        "sqlalchemy": "SQLAlchemyInstrumentor",
         "celery": "CeleryInstrumentor",
         "grpc": "GrpcInstrumentorClient",
         "jinja2": "Jinja2Instrumentor",
@@ -713,7 +774,8 @@ def main() -> None:
         per_span, per_operation = _ddtrace_encoding({name: run[name] for name in (*ENCODED, "futures") if name in run})
         figures["encoding ddtrace"], figures["encoding ddtrace, per operation"] = per_span, per_operation
     libraries = (*(name.removesuffix("_server") for name in SERVERS), "requests", "redis", "celery")
-    versions = {name: version(name) for name in (*libraries, "grpcio", "jinja2", "botocore")}
+    libraries = (*libraries, "grpcio", "jinja2", "botocore", "pymemcache", "psycopg2-binary", "psycopg", "sqlalchemy")
+    versions = {name: version(name) for name in libraries}
     print(json.dumps({"figures": figures, "versions": versions}))
 
 

@@ -250,10 +250,12 @@ def status_code(error: BaseException) -> str:
     """Answer the database's own code of an error (`db.response.status_code`), or an empty string."""
     if isinstance(error, OSError):  # the system's number
         return ""
-    for field in _CODE_FIELDS:
-        code = getattr(error, field, None)
-        if isinstance(code, (str, int)) and code not in {"", -1}:
-            return str(code)
+    for holder in (error, getattr(error, "error_response", None)):  # the second is the old vertica-python's
+        for field in _CODE_FIELDS:
+            code = getattr(holder, field, None)
+            code = text_of(code) or code  # old drivers have bytes
+            if isinstance(code, (str, int)) and code not in {"", -1}:
+                return str(code)
     match error.args:
         case (int(number), str()):  # mysqlclient, PyMySQL
             return str(number)

@@ -7,6 +7,11 @@
 # side = "ddtrace"
 # pattern = "(%\\(owner_id__.\\)s), \\d"
 # replacement = "\\1, ?"
+# [[tool.parity.differences]]
+# reason = "literals never leave the process"
+# side = "ddtrace"
+# pattern = "typname = 'hstore'"
+# replacement = "typname = ?"
 # ///
 """Core, ORM and asyncio of SQLAlchemy over PostgreSQL and SQLite, as its drivers' spans show it: ddtrace's default."""
 
