@@ -42,6 +42,20 @@ def test_only_a_service_name_is_needed(run, agent):
     assert span["meta"]["_dd.base_service"] == "shop"
 
 
+def test_python_processes_that_it_starts_are_traced_too(run, agent):
+    result = run("""
+        import multiprocessing, subprocess, sys
+        if __name__ == "__main__":
+            query = "import sqlite3; sqlite3.connect(':memory:').execute('SELECT 1')"
+            subprocess.run([sys.executable, "-c", query])
+            child = multiprocessing.get_context("spawn").Process(target=exec, args=(query,))
+            child.start()
+            child.join()
+        """)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert sorted(span["resource"] for span in queries(agent)) == ["SELECT ?"] * 2
+
+
 def test_set_up_starts_no_thread_and_is_done_once(run):
     result = run(
         """

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from os import environ
+import sys
+from os import environ, pathsep
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry.instrumentation import auto_instrumentation
 from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined]
 from opentelemetry.util._importlib_metadata import entry_points
 
@@ -83,6 +86,7 @@ def after_instrumentors() -> None:
     The launcher calls this last (group `opentelemetry_post_instrument`), when provider and instrumentors are there.
     """
     try:
+        _trace_children()
         spelling.warn_once()
         if "SPANBRIDGE_DEBUG" in environ or "SPANBRIDGE_DOCTOR_FOLDER" in environ:
             from spanbridge.doctor.report import at_start
@@ -90,6 +94,17 @@ def after_instrumentors() -> None:
             at_start()
     except Exception as error:
         report("reporting at the start", error)
+
+
+def _trace_children() -> None:
+    """Have Python processes that this one starts (spawned workers, subprocesses) begin as it did.
+
+    The launcher takes its directory out of PYTHONPATH; only its later versions put it back.
+    """
+    home = str(Path(auto_instrumentation.__file__).absolute().parent)  # as the launcher writes it
+    paths = [path for path in environ.get("PYTHONPATH", "").split(pathsep) if path]
+    if home in sys.path and home not in paths:
+        environ["PYTHONPATH"] = pathsep.join([home, *paths])
 
 
 def _arbitrate() -> frozenset[str]:
