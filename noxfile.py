@@ -270,6 +270,15 @@ def endings(session: nox.Session) -> None:
 
 
 @nox.session(python=FOUND[MAIN])
+def soak(session: nox.Session) -> None:
+    """Do a million operations under tracemalloc, Agent up and Agent down; then a million spans at full speed."""
+    session.install(_wheel(session), "opentelemetry-sdk", "pytest")  # the tests' servers report through pytest
+    session.run("python", "-m", "tests.soak.operations", *session.posargs)
+    if not session.posargs:
+        session.run("python", "-m", "tests.soak.million_spans")
+
+
+@nox.session(python=FOUND[MAIN])
 def contrib(session: nox.Session) -> None:
     """Run contrib's own tests against our classes."""
     session.run("python", "-m", "tests.contrib", *session.posargs)
