@@ -62,6 +62,7 @@ GLUE = {
     ("sqlalchemy.py", "_before"),  # calls what is guarded
     ("sqlite3.py", "cursor"),
     ("sqlite3.py", "backup"),
+    ("transport.py", "send"),  # takes and gives back its turn; the request is made below it
     ("worker.py", "_run"),  # goes on until it is stopped, whatever was raised
 }
 # What replacements call the original: their own lines are glue as well, what they call must be guarded.

@@ -27,13 +27,17 @@ _installed: dict[str, str] | None = None
 
 def log_context() -> dict[str, str]:
     """Answer `dd.trace_id`, `dd.span_id`, `dd.service`, `dd.env` and `dd.version` of this moment, for any logger."""
-    context = get_current_span().get_span_context()
-    trace_id = context.trace_id
-    return {
-        "dd.trace_id": f"{trace_id:032x}" if trace_id >> 64 else str(trace_id),
-        "dd.span_id": str(context.span_id),
-        **(_installed or _application()),
-    }
+    try:
+        context = get_current_span().get_span_context()
+        trace_id = context.trace_id
+        return {
+            "dd.trace_id": f"{trace_id:032x}" if trace_id >> 64 else str(trace_id),
+            "dd.span_id": str(context.span_id),
+            **(_installed or _application()),
+        }
+    except Exception as error:
+        report("naming the trace for a logger", error)
+        return {}
 
 
 @cache

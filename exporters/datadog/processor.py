@@ -79,9 +79,9 @@ class DatadogSpanProcessor(SpanProcessor):
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Queue a span that has started; a local root takes over what was extracted for it."""
-        if not self._enabled or self._shut_down:
-            return
         try:
+            if not self._enabled or self._shut_down:
+                return
             if self._pid != os.getpid():  # forked without Python's hooks, as uWSGI does
                 self._begin_process()
             queue = self._queue
@@ -122,9 +122,9 @@ class DatadogSpanProcessor(SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         """Queue a span that has ended."""
-        if not self._enabled or self._shut_down:
-            return
         try:
+            if not self._enabled or self._shut_down:
+                return
             queue = self._queue
             if len(queue) >= MOST_QUEUED_ENDS:
                 self.exporter.sender.lose(1)
@@ -163,9 +163,9 @@ class DatadogSpanProcessor(SpanProcessor):
         Returns:
             True if all were delivered in time.
         """
-        if self._shut_down:
-            return True
         try:
+            if self._shut_down:
+                return True
             deadline = monotonic() + timeout_millis / 1000
             worker = self._running_worker(deadline)
             return worker.drain(deadline) if worker is not None else not self._queue
@@ -175,9 +175,9 @@ class DatadogSpanProcessor(SpanProcessor):
 
     def shutdown(self) -> None:
         """Send what is left, and stop; waits as long as the receiver takes spans, and at most `LONGEST_END` seconds."""
-        # Not only once: a signal may come in the midst of it, whose handler is to wait for the rest as well.
-        self._shut_down = True
         try:
+            # Not only once: a signal may come in the midst of it, whose handler is to wait for the rest as well.
+            self._shut_down = True
             deadline = monotonic() + LONGEST_END
             if (worker := self._running_worker(deadline)) is not None:
                 worker.stop(deadline)

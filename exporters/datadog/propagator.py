@@ -161,8 +161,8 @@ class DatadogPropagator(TextMapPropagator):
         getter: Getter[CarrierT] = default_getter,
     ) -> Context:
         """Return `context` with the remote parent that the carrier names, if it names one."""
-        context = Context() if context is None else context
         try:
+            context = Context() if context is None else context
             found = headers.read_datadog(_values(carrier, getter), self._most_tags)
             if found is None:
                 return context
@@ -172,7 +172,7 @@ class DatadogPropagator(TextMapPropagator):
             return _with_remote(found, (), context)
         except Exception as error:
             report("extracting x-datadog headers", error)
-            return context
+            return Context() if context is None else context
 
     def inject(
         self,
@@ -233,17 +233,18 @@ class _CompositePropagator(TextMapPropagator):
         getter: Getter[CarrierT] = default_getter,
     ) -> Context:
         """Return `context` with the remote parent and the baggage that the carrier holds."""
-        context = Context() if context is None else context
-        if self._settings.behavior_extract == "ignore":
-            return context
         try:
+            context = Context() if context is None else context
+            if self._settings.behavior_extract == "ignore":
+                return context
             values = _values(carrier, getter)
             context = self._extract_parent(values, context)
             if "baggage" in self._settings.styles_extract:
                 context = self._baggage.extract({"baggage": values("baggage")}, context)
+            return context  # noqa: TRY300 - guarded like all else
         except Exception as error:
             report("extracting trace context", error)
-        return context
+            return Context() if context is None else context
 
     def _extract_parent(self, values: Values, context: Context) -> Context:
         primary: Found | None = None

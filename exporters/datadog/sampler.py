@@ -114,7 +114,6 @@ class DatadogSampler(Sampler):
         parent: SpanContext,
     ) -> Decision:
         """Answer the same for a tracer that knows the parent, and that keeps attributes and trace state by itself."""
-        keep = True
         try:
             state = traces.get_open(trace_id)
             if state is None:
@@ -131,9 +130,10 @@ class DatadogSampler(Sampler):
                 keep = parent.trace_flags.sampled
             else:
                 keep = self._foresee(trace_id, name, kind, attributes)
+            return Decision.RECORD_AND_SAMPLE if keep else Decision.RECORD_ONLY  # noqa: TRY300 - guarded
         except Exception as error:
             report("sampling", error)
-        return Decision.RECORD_AND_SAMPLE if keep else Decision.RECORD_ONLY
+            return Decision.RECORD_AND_SAMPLE
 
     def settle(self, state: TraceState, root: ReadableSpan, mapped: Mapping[str, Any] | None = None) -> None:
         """Decide about a trace, once.
