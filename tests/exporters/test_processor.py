@@ -351,6 +351,7 @@ def test_an_outage_loses_nothing_while_there_is_room(setup: Any, caplog: pytest.
         for number in range(5):
             here.tracer.start_span(f"span {number}").end()
             time.sleep(0.03)
+        _until(lambda: caplog.records)
         here.transport.say(OK)
         assert here.flush()
     assert sorted(here.spans) == [f"span {number}" for number in range(5)]
