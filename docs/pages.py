@@ -108,10 +108,13 @@ def findings() -> str:
     lines = ["| the doctor says | fix |", "| --- | --- |"]
     for module, called in (("findings", "Finding"), ("agent", "Answer")):
         source = (TREE / "src" / "spanbridge" / "doctor" / f"{module}.py").read_text()
-        for node in ast.walk(ast.parse(source)):
+        tree = ast.parse(source)
+        known = {ast.unparse(node.targets[0]): node.value for node in tree.body if isinstance(node, ast.Assign)}
+        for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == called:
-                words = [_words(argument) for argument in node.args[1:]]
-                words += [_words(keyword.value) for keyword in node.keywords if keyword.arg in {"problem", "advice"}]
+                given = node.args[1:]
+                given += [keyword.value for keyword in node.keywords if keyword.arg in {"problem", "advice"}]
+                words = [_words(known.get(ast.unparse(value), value)) for value in given]
                 if any(word.strip("… ") for word in words):
                     lines.append(f"| {words[0]} | {words[1] if len(words) > 1 else '-'} |")
     return "\n".join(lines)
