@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests import servers
@@ -13,6 +14,15 @@ for name in [name for name in os.environ if name.startswith(("OTEL_", "DD_", "SP
     if name == "SPANBRIDGE_RECORDER":  # the same tests run with both
         continue
     del os.environ[name]  # before anything of ours is imported: some settings are read once
+
+# How long examples take says nothing on a busy machine.
+hypothesis.settings.register_profile(
+    "patient",
+    hypothesis.settings.default,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("patient")
 
 pytest_plugins = ["spanbridge.testing", *servers.MODULES]
 

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from opentelemetry.sdk.resources import Resource
@@ -601,7 +601,7 @@ class Text(str):
     __slots__ = ()
 
 
-@hypothesis_settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@hypothesis_settings(max_examples=400)
 @given(
     scope=st.sampled_from(libraries),
     kind=st.sampled_from(SpanKind),

@@ -498,7 +498,7 @@ pieces = st.sampled_from(
 values = st.one_of(st.text(), st.lists(pieces).map("".join), st.binary(), st.lists(st.text(), max_size=3), st.none())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.dictionaries(names, values))
 def test_no_header_raises_or_makes_an_invalid_context(carrier: dict[str, Any]) -> None:
     traces.forget()

@@ -291,5 +291,5 @@ class Recorders(RuleBasedStateMachine):
         self.both(do)
 
 
-Recorders.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+Recorders.TestCase.settings = settings(max_examples=60, stateful_step_count=25)
 TestRecorders = Recorders.TestCase

@@ -152,7 +152,7 @@ def test_work_is_linear(parser, seed):
 
 @pytest.mark.parametrize("parser", PARSERS)
 @given(raw=st.text() | st.lists(st.sampled_from(SEEDS)).map("".join))
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 def test_no_text_raises(parser, raw):
     PARSERS[parser](raw)
 
