@@ -199,8 +199,8 @@ def tests(session: nox.Session, run: Run) -> None:
     if missing and "tests" in paths:
         session.log("not on this machine, so not tested: Python %s", ", ".join(missing))
     # Two runs share the machine in CI: what fails twice in a row is wrong, what fails once was in a hurry.
-    again = ("--reruns", "1") if os.environ.get("CI") else ()
-    session.run("python", "-m", "pytest", *again, *(session.posargs or paths), env=variables)
+    in_ci = ("--reruns", "1", "-rR", "--durations", "12") if os.environ.get("CI") else ()
+    session.run("python", "-m", "pytest", *in_ci, *(session.posargs or paths), env=variables)
 
 
 def _debian(session: nox.Session, packages: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spanbridge.exporters.datadog.encoding import encode_chunk, encode_v04, join
@@ -85,7 +85,6 @@ anything = st.recursive(
 )
 
 
-@settings()
 @given(st.lists(st.lists(st.dictionaries(st.text(st.characters(codec=None)), anything, max_size=4), max_size=3)))
 def test_anything_is_encoded(chunks: list[list[dict[str, Any]]]) -> None:
     read = decoded(encode_v04(chunks))
