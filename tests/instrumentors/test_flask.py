@@ -69,7 +69,8 @@ def test_the_client_behind_a_proxy(spans: Spans, settings: dict[str, Any], paylo
     app = make_app()
     FlaskInstrumentor().instrument()
     try:
-        app.test_client().get("/items/3", headers={"Forwarded": "for=8.8.8.8"})
+        environ = {"REMOTE_ADDR": "127.0.0.1"}  # old versions' client has no address
+        app.test_client().get("/items/3", headers={"Forwarded": "for=8.8.8.8"}, environ_base=environ)
     finally:
         FlaskInstrumentor().uninstrument()
     attributes = only(spans)["attributes"]
