@@ -47,6 +47,11 @@ GLUE = {
     ("futures.py", "_is_shared"),  # reads attributes
     ("grpc.py", "intercept_service"),  # awaits grpc, and calls what is guarded
     ("http_server.py", "answered"),  # asks and closes the scope; what it describes is guarded
+    ("http_server.py", "__iter__"),  # a body on its way: takes the application's chunks, and ends the scope
+    ("http_server.py", "__next__"),
+    ("http_server.py", "close"),
+    ("http_server.py", "_end"),
+    ("http_server.py", "__del__"),
     ("httplib.py", "before"),  # completes the scope
     ("httplib.py", "_taken"),  # takes an attribute off
     ("psycopg2.py", "make_cursor"),  # calls the driver

@@ -94,7 +94,7 @@ def test_a_request(app: Any, spans: Spans, payload: Payload) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "name", "resource", "status", "code"),
     [
-        ("GET", "/nowhere/else", "GET", "GET 404", "UNSET", 404),
+        ("GET", "/nowhere/else", "GET", "None.None", "UNSET", 404),
         ("HEAD", "/items/3", "HEAD /items/{item}", "items.show", "UNSET", 200),
         ("POST", "/items/3", "POST /items/{item}", "items.show", "UNSET", 200),
         ("GET", "/refuse/404", "GET /refuse/{code}", "items.refuse", "UNSET", 404),

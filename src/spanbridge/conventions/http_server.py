@@ -594,7 +594,8 @@ class Body:
         self._end()
 
     def __del__(self) -> None:
-        self._end()
+        if not getattr(self, "_closed", True):  # none where `__init__` has failed
+            self._end()
 
     def _end(self, error: BaseException | None = None) -> None:
         if self._closed:
