@@ -181,7 +181,7 @@ def tests(session: nox.Session, run: Run) -> None:
     """Run the tests: newest libraries, oldest libraries, every Python found."""
     paths, requirements, details = run
     _debian(session, details.get("debian", ()))
-    receivers = RECEIVERS if {"tests", "tests/exporters"} & set(paths) else ()
+    receivers = RECEIVERS if {"tests", "tests/exporters", CHAOS} & set(paths) else ()
     web_servers = WEB_SERVERS if {"tests", "tests/launcher"} & set(paths) else ()
     variables = details.get("variables", {})
     options = []

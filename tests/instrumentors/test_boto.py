@@ -77,7 +77,10 @@ def test_s3(aws: dict[str, Any], spans: Spans, payload: Payload) -> None:
 
 def test_a_query_service(aws: dict[str, Any], spans: Spans, payload: Payload) -> None:
     region = boto.ec2.regioninfo.RegionInfo(name="eu-west-1", endpoint="127.0.0.1")
-    boto.ec2.connection.EC2Connection(region=region, **aws).get_all_reservations()
+    connection = boto.ec2.connection.EC2Connection(region=region, **aws)
+    # What moto looks for in the signature, and boto in the host's name.
+    connection.auth_service_name, connection.auth_region_name = "ec2", "eu-west-1"
+    connection.get_all_reservations()
     (span,) = spans
     assert span["attributes"]["aws.operation"] == span["attributes"]["rpc.method"] == "DescribeInstances"
     ((mapped,),) = payload()

@@ -407,7 +407,7 @@ ASKING = """
     cursor.execute("SELECT current_query()")
     print(cursor.fetchone()[0])
 """
-TRACEPARENT = "traceparent='00-[0-9a-f]{32}-[0-9a-f]{16}-01'"
+TRACEPARENT = "traceparent='00-[0-9a-f]{32}-[0-9a-f]{16}-0[13]'"
 BY_ENVIRONMENT = {
     "DD_DBM_PROPAGATION_MODE=disabled": ("", ""),
     "DD_DBM_PROPAGATION_MODE=service": ("/*{tags}*/ ", ""),
