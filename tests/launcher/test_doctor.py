@@ -42,7 +42,7 @@ def row(done, library):
 def test_a_healthy_program(run, healthy):
     done = run(PROGRAM, doctor=DOCTOR, DD_SERVICE="shop")
     assert done.returncode == 0, done.stdout
-    assert row(done, "sqlite3")[2:] == ["active", "1", "1", "of", "1", "patch", "points"]
+    assert row(done, "sqlite3")[2:] == ["active", "1", "1", "of", "2", "patch", "points"]
     assert "Datadog Agent 7.60.0" in done.stdout
     assert not [line for line in lines(done) if "error" in line or "warning" in line]
     assert "42" not in done.stdout, "what the program prints is not the report's"
