@@ -1077,3 +1077,13 @@ def test_status_of_the_application_stays(spans: Spans) -> None:
 def test_operations_are_comparable() -> None:
     assert operation() == operation()
     assert isinstance(operation(describe=describe), Operation)
+
+
+def test_a_scope_that_nobody_keeps_is_current_no_more(spans: Spans) -> None:
+    before = get_current()
+    scope = opener(setup(), operation(), "toy: site")((1,), {})
+    assert scope is not None
+    assert get_current() is scope.context
+    del scope
+    assert get_current() is before
+    assert len(spans) == 1

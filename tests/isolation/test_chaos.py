@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from opentelemetry.context import Context, attach, get_current
 
 from spanbridge.core import guard
 from tests.chaos import ChaosError, broken, lines_of, sample, shown
@@ -34,6 +35,14 @@ def said() -> Iterator[list[str]]:
     guard.logger.removeHandler(handler)
 
 
+def left_behind() -> bool:
+    """Say whether something is still current, which the next operation would find; and end that."""
+    if not get_current():
+        return False
+    attach(Context())
+    return True
+
+
 def test_results(instrumentor: Any, trial: Any, spans: Any, said: list[str]) -> None:  # noqa: F811
     began = time.monotonic()
     plain = trial.operate()
@@ -51,6 +60,8 @@ def test_results(instrumentor: Any, trial: Any, spans: Any, said: list[str]) -> 
             except Exception as error:
                 got = error
         hits += len(times)
+        if left_behind():
+            noticed.append(f"{shown(line)}: leaves something in the context")
         if got != plain or len(said) != len(set(said)) or time.monotonic() - began > allowed:
             noticed.append(f"{shown(line)}: {got!r} {said}")
     assert hits or instrumentor.name in NEXT_TO_NONE
@@ -74,6 +85,8 @@ def test_exceptions(instrumentor: Any, trial: Any, spans: Any, said: list[str]) 
                 trial.fail(error)
             except Exception as caught:
                 got = caught
+        if left_behind():
+            noticed.append(f"{shown(line)}: leaves something in the context")
         if got is not error or isinstance(error.__context__, ChaosError):
             noticed.append(f"{shown(line)}: {got!r}")
     assert not noticed, "\n".join(noticed)

@@ -132,19 +132,17 @@ class Driver:
 
     def target(self, connection: Any) -> Target | None:
         """Answer where a connection leads, as known when its first span starts; None if it is not to be traced."""
+        target: Any = ...
         try:
-            return connection._spanbridge_target  # type: ignore[no-any-return]  # noqa: SLF001
-        except (AttributeError, ReferenceError):  # the second of a weak reference to one that is gone
-            pass
-        target = Target(self.system)
-        try:
-            if connection is not None:
+            target = getattr(connection, "_spanbridge_target", ...)
+            if target is ... and connection is not None:
                 target = self.locate(connection)
                 connection._spanbridge_target = target  # noqa: SLF001
         except Exception as error:
-            if not isinstance(error, (AttributeError, ReferenceError)):  # classes in C take no attribute
+            # Classes in C take no attribute; a weak reference may lead to one that is gone.
+            if not isinstance(error, (AttributeError, ReferenceError)):
                 report(f"{self.module}: where a connection leads", error)
-        return target
+        return Target(self.system) if target is ... else target
 
     def target_of(self, cursor: Any) -> Target | None:
         """Answer where a cursor's connection leads."""
@@ -309,16 +307,24 @@ def untrace_factory(connection: Any, attribute: str) -> bool:
 
 def answered(function: Wrapped, change: Callable[[Any], Any]) -> Wrapped:
     """Answer a function of the same flavour (plain, `async def`) that passes its result through `change`."""
+
+    def changed(result: Any) -> Any:
+        try:
+            return change(result)
+        except Exception as error:
+            report(f"what {function.__qualname__} answers", error)
+            return result
+
     if iscoroutinefunction(function):
 
         @wraps(function)
         async def call_async(*args: Any, **kwargs: Any) -> Any:
-            return change(await function(*args, **kwargs))
+            return changed(await function(*args, **kwargs))
 
         return call_async
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        return change(function(*args, **kwargs))
+        return changed(function(*args, **kwargs))
 
     return call

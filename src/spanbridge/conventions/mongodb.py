@@ -19,7 +19,7 @@ from spanbridge.conventions import http
 from spanbridge.conventions.database import Target, text_keys
 from spanbridge.core.options import Option, boolean
 from spanbridge.core.semconv import pick
-from spanbridge.core.tracing import DATABASE, HTTP, Operation, opener, record_failure
+from spanbridge.core.tracing import DATABASE, HTTP, Operation, apart, opener, record_failure
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -237,14 +237,14 @@ class Commands:
 
     def follow(self, setup: Setup | None) -> None:
         """Make spans as another `instrument()` call decided, or none."""
-        self._begin = None if setup is None else opener(setup, _operation(setup), f"{setup.integration}: command")
+        site = "" if setup is None else f"{setup.integration}: command"
+        self._begin = None if setup is None else apart(opener(setup, _operation(setup), site))
 
     def started(self, event: Any) -> None:
         """Open the span of a command; it is not the current one."""
         key, others = _key(event), _open.get({})
         if self._begin is None or key in others or (scope := self._begin((event,), {})) is None:
             return
-        scope.leave()
         kept = islice(others.items(), max(0, len(others) + 1 - _MOST_OPEN), None)
         _open.set({**dict(kept), key: (self, scope)})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,13 @@ else:
             _reset(token)
         except Exception:
             api.detach(token)  # fails likewise, and logs it as always
+
+
+def abandon(token: Any, context: Context) -> None:
+    """Detach for somebody who is gone, where `context` is still current, and in the place where it was attached."""
+    if variable is not None and variable.get() is context:
+        with suppress(ValueError):  # of another place, which has inherited it
+            variable.reset(token)
 
 
 def with_span(span: Span, context: Context) -> Context:

@@ -35,7 +35,7 @@ from opentelemetry.trace import (
     StatusCode,
 )
 
-from spanbridge.core.context import SPAN_KEY, attach, detach, get_current, with_span, with_span_and
+from spanbridge.core.context import SPAN_KEY, abandon, attach, detach, get_current, with_span, with_span_and
 from spanbridge.core.guard import described, guarded, report
 from spanbridge.version import __version__
 
@@ -337,10 +337,13 @@ class LastingScope(Scope[R]):
     __slots__ = ()
 
     def __del__(self) -> None:
-        # Nobody else ends the span of a generator that was never started, or of a coroutine that was never awaited.
+        # Nobody else ends the span of a generator that was never started, of a coroutine that was never awaited, or of
+        # a call whose describer has failed before it could keep the scope.
         if not self.ended:
-            self.token = None
-            self.end()
+            token, self.token = self.token, None
+            if token is not None:
+                abandon(token, self.context)
+            self.close()
 
 
 def _goes_on(kind: type) -> bool:
@@ -535,6 +538,18 @@ def opener(
         return scope
 
     return begin
+
+
+def apart(begin: Begin) -> Begin:
+    """Return what opens the same spans without making them current."""
+
+    def begin_apart(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scope[Any] | None:
+        scope = begin(args, kwargs)
+        if scope is not None:
+            scope.leave()
+        return scope
+
+    return begin_apart
 
 
 def cover(layers: int) -> Token[Context]:
