@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+
 from tests.contract.probes import Probe
 
 if TYPE_CHECKING:
@@ -15,8 +17,8 @@ class SQLite3(Probe):
         import sqlite3
 
         connection = sqlite3.connect(":memory:")
-        # By the class's own method, which is never patched.
-        sqlite3.Connection.execute(connection, "CREATE TABLE items (id INTEGER)")
+        with suppress_instrumentation():
+            connection.execute("CREATE TABLE items (id INTEGER)")
         return connection
 
     def close(self, connection: Any) -> None:
