@@ -145,7 +145,7 @@ def with_chart(markdown: str) -> str:
             width = max(1, round(100 * figure / max(figures.values())))
             colour = "#7e57c2" if name.startswith("spanbridge") else "#b0bec5"
             style = f"background:{colour};width:{width}%;padding-left:4px;white-space:nowrap"
-            chart += f'<tr><td>{name}</td><td style="width:60%"><div style="{style}">{figure:g} µs</div></td></tr>'
+            chart += f'<tr><td>{name}</td><td style="width:60%"><div style="{style}">{figure:g}</div></td></tr>'
     return f"{title}\n\n{chart}</table>\n{rest}"
 
 
