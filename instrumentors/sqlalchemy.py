@@ -104,9 +104,10 @@ class EngineTracer:
         if plain not in self._engines:
             self._engines.add(plain)
             event = modules["sqlalchemy.event"]
-            event.listen(plain, "before_cursor_execute", self._before, retval=True)
+            # The start comes last: no span begins whose end is not heard of.
             event.listen(plain, "after_cursor_execute", self._after)
             event.listen(plain, "handle_error", self._failed)
+            event.listen(plain, "before_cursor_execute", self._before, retval=True)
         return self
 
     def follows(self, engine: Any) -> bool:
