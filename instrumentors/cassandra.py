@@ -15,7 +15,7 @@ from spanbridge.conventions.database import Query, Target
 from spanbridge.core.instrumentor import Instrumentor
 from spanbridge.core.options import Option, boolean
 from spanbridge.core.patching import Library, Patch
-from spanbridge.core.tracing import opener, traced, traced_failures
+from spanbridge.core.tracing import apart, opener, traced, traced_failures
 from spanbridge.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -176,14 +176,14 @@ def _fetching(wrapped: Wrapped, setup: Setup) -> Wrapped:
         pages = getattr(future, _STATE, None)
         return pages.query if pages is not None and future.has_more_pages else None
 
-    begin = opener(setup, replace(_operation(setup), describe=describe), f"{setup.integration}: next page", wrapped)
+    pages_operation = replace(_operation(setup), describe=describe)
+    begin = apart(opener(setup, pages_operation, f"{setup.integration}: next page", wrapped))
 
     @wraps(wrapped)
     def start_fetching_next_page(*args: Any, **kwargs: Any) -> Any:
         scope = begin(args, kwargs)
         if scope is None:
             return wrapped(*args, **kwargs)
-        scope.leave()
         pages = getattr(args[0], _STATE)
         pages.number += 1
         pages.scope = scope

@@ -24,7 +24,7 @@ from spanbridge.core.tracing import DATABASE, HTTP, Operation, apart, opener, re
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
-    from spanbridge.core.tracing import Scope, Setup
+    from spanbridge.core.tracing import Begin, Scope, Setup
 
 # What of a command is looked at, at most: items of a list, levels of a document, characters of the text.
 _ITEMS, _LEVELS, _TEXT_LIMIT = 100, 30, 5_000
@@ -237,8 +237,9 @@ class Commands:
 
     def follow(self, setup: Setup | None) -> None:
         """Make spans as another `instrument()` call decided, or none."""
-        site = "" if setup is None else f"{setup.integration}: command"
-        self._begin = None if setup is None else apart(opener(setup, _operation(setup), site))
+        self._begin: Begin | None = None
+        if setup is not None:
+            self._begin = apart(opener(setup, _operation(setup), f"{setup.integration}: command"))
 
     def started(self, event: Any) -> None:
         """Open the span of a command; it is not the current one."""
