@@ -59,6 +59,7 @@ HTTP, DATABASE, MESSAGING, RPC = 1, 2, 4, 8
 _COVERED = create_key("spanbridge-covered-layers")
 # The plain key is what opentelemetry-instrumentation's own suppression sets besides its unique one.
 _SUPPRESS_PLAIN = "suppress_instrumentation"
+_NO_KWARGS: dict[str, Any] = {}
 _NO_PROVIDER = (ProxyTracerProvider, NoOpTracerProvider)
 
 
@@ -278,6 +279,9 @@ class Scope(Generic[R]):
         if self.ended:
             return
         self.ended = True
+        # What the call was given may hold the scope (a server's `start_response` does): together they would be garbage
+        # that only the collector finds.
+        self.args, self.kwargs = (), _NO_KWARGS
         try:
             self.span.end()
         except Exception as error:
