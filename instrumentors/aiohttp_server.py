@@ -57,26 +57,38 @@ def _reader(names: Semconv) -> Callable[[Any], http_server.Request]:
     def read(source: Any) -> http_server.Request:
         request = http_server.Request(source, source, getter, source.method)
         request.name = http.span_name(request.method)
-        request.scheme = source.scheme
-        request.path = source.path
+        fields = request.fields
+        fields["url.scheme"], path = source.scheme, source.path
+        if path:
+            fields["url.path"] = path
         query = source.rel_url.raw_query_string
-        if query:
-            request.query = clean(query)
+        if query and (shown := clean(query)):
+            fields["url.query"] = shown
         host = source.host
-        socket = _address(source, "sockname")
-        request.address, request.port = http_server.split_host(host, socket[1])
         if contrib:
-            request.address, request.port = source.url.host, source.url.port
-            request.server_name = host
-        request.peer_ip, request.peer_port = (None, None) if contrib else _address(source, "peername")
-        if old:
-            request.host = request.address if contrib else host
-            request.target = f"{request.path}?{request.query}" if request.query else request.path
-            request.url = clean_url(str(source.url))
+            address, port = source.url.host, source.url.port
+        else:
+            address, port = http_server.split_host(host, _address(source, "sockname")[1])
+            request.peer, client_port = _address(source, "peername")
+            if request.peer:
+                fields["client.address"] = request.peer
+            if client_port:
+                fields["client.port"] = client_port
+        if address:
+            fields["server.address"] = address
+        if port:
+            fields["server.port"] = port
         if agent := source.headers.get("User-Agent"):
-            request.user_agent = agent
-            request.synthetic = http.synthetic_type(agent)
-        request.protocol_version = f"{source.version.major}.{source.version.minor}"
+            request.say_agent(agent)
+        fields["network.protocol.version"] = f"{source.version.major}.{source.version.minor}"
+        if old:
+            request.say(
+                host=address if contrib else host,
+                server_name=host if contrib else None,
+                target=f"{path}?{fields['url.query']}" if "url.query" in fields else path,
+                url=clean_url(str(source.url)),
+                peer_ip=request.peer,
+            )
         return request
 
     return read
@@ -86,7 +98,7 @@ def _address(request: Any, end: str) -> tuple[str | None, int | None]:
     """Answer the address of one end of the connection; nothing for Unix sockets."""
     transport = request.transport
     found = None if transport is None else transport.get_extra_info(end)
-    return (found[0], http_server.number(found[1])) if isinstance(found, tuple) else (None, None)
+    return (found[0], found[1]) if isinstance(found, tuple) else (None, None)
 
 
 class _Server(http_server.Server):

@@ -6,6 +6,7 @@ Not traced: middleware, hooks and the phases of a responder.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,7 @@ def _scope(request: Any) -> Scope[http_server.Request] | None:
 def _routing(wrapped: Wrapped, setup: Setup) -> Wrapped:
     """Falcon has looked for the resource: name the span, hand it to the user's hook."""
     request_hook, copied = http.hooked(setup, "request_hook"), http.copied(setup)
-    contrib = setup.semconv.contrib
+    contrib, looks_closer = setup.semconv.contrib, copied is not None or request_hook is not None
 
     def after(found: Any, app: Any, request: Any, *args: Any, **kwargs: Any) -> None:
         scope = _scope(request)
@@ -54,19 +55,23 @@ def _routing(wrapped: Wrapped, setup: Setup) -> Wrapped:
         scope.record.router, scope.record.scope = request, scope
         resource, template = (*found, None)[2:4]  # 1.0 keeps the template to itself
         if resource is not None:
-            cls = type(resource)
-            name = cls.__name__ if contrib else f"{cls.__module__}.{cls.__qualname__}"
-            scope.span.set_attribute("falcon.resource", name)
+            cls: Any = type(resource)
+            scope.span.set_attribute("falcon.resource", cls.__name__ if contrib else _full_name(cls))
             http_server.matched(scope, template)
         elif contrib:
             scope.span.update_name(http.span_name(scope.record.method))
-        if scope.span.is_recording():
+        if looks_closer and scope.span.is_recording():
             if copied is not None:
                 scope.span.set_attributes(copied(request))
             if request_hook is not None:
                 request_hook(scope.span, request)
 
     return observed(wrapped, setup, after=after)
+
+
+@lru_cache(maxsize=1024)
+def _full_name(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _failing(wrapped: Wrapped, setup: Setup) -> Wrapped:

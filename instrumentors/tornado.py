@@ -13,7 +13,7 @@ from inspect import iscoroutine, signature
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.instrumentation.propagators import FuncSetter, get_global_response_propagator
-from opentelemetry.propagators.textmap import default_getter
+from opentelemetry.propagators.textmap import Getter
 
 from spanbridge.conventions import http, http_server
 from spanbridge.core.context import attach, detach, get_current
@@ -36,27 +36,27 @@ if TYPE_CHECKING:
 
 # What contrib says of a request; the target stands for the URL.
 _CONTRIB_OLD = (
-    ("http.method", "method"),
-    ("http.scheme", "scheme"),
+    ("http.method", "http.request.method"),
+    ("http.scheme", "url.scheme"),
     ("http.host", "host"),
     ("http.target", "target"),
     ("http.url", "target"),
-    ("http.user_agent", "user_agent"),
-    ("http.flavor", "protocol_version"),
-    ("http.client_ip", "peer_ip"),
+    ("http.user_agent", "user_agent.original"),
+    ("http.flavor", "network.protocol.version"),
+    ("http.client_ip", "client.address"),
     ("net.peer.ip", "socket_ip"),
 )
 _CONTRIB_STABLE = (
-    ("http.request.method", "method"),
-    ("http.request.method_original", "method_original"),
-    ("url.scheme", "scheme"),
+    ("http.request.method", "http.request.method"),
+    ("http.request.method_original", "http.request.method_original"),
+    ("url.scheme", "url.scheme"),
     ("server.address", "host"),
-    ("url.path", "path"),
-    ("url.query", "query"),
+    ("url.path", "url.path"),
+    ("url.query", "url.query"),
     ("url.full", "target"),
-    ("user_agent.original", "user_agent"),
-    ("network.protocol.version", "protocol_version"),
-    ("client.address", "peer_ip"),
+    ("user_agent.original", "user_agent.original"),
+    ("network.protocol.version", "network.protocol.version"),
+    ("client.address", "client.address"),
     ("network.peer.address", "socket_ip"),
 )
 
@@ -64,12 +64,23 @@ _CONTRIB_STABLE = (
 class Request(http_server.Request):
     """What a span says of one request to Tornado.
 
-    `source` is the handler, `socket_ip` the other end of the connection, whatever a proxy's headers say. `begun` tells
-    that the response's headers were on their way when `error` was raised.
+    `source` is the handler. `begun` tells that the response's headers were on their way when `error` was raised.
     """
 
-    socket_ip: str | None = None
     begun = False
+
+
+class _Getter(Getter[Any]):
+    """Reads `tornado.httputil.HTTPHeaders`, whose mapping's own `get` raises for every header that is not there."""
+
+    def get(self, carrier: Any, key: str) -> list[str] | None:
+        return carrier.get_list(key) or None
+
+    def keys(self, carrier: Any) -> list[str]:
+        return list(carrier)
+
+
+_getter = _Getter()
 
 
 def _reader(names: Semconv) -> Callable[[Any], Request]:
@@ -81,29 +92,37 @@ def _reader(names: Semconv) -> Callable[[Any], Request]:
 
     def read(handler: Any) -> Request:
         source = handler.request
-        request = Request(handler, source.headers, default_getter, source.method)
+        request = Request(handler, source.headers, _getter, source.method)
         request.route = _route(handler, contrib=contrib)
         request.name = http.span_name(request.method, request.route)
-        request.scheme, request.host, request.path = source.protocol, source.host, source.path
-        if source.query:
-            request.query = clean(source.query)
-        if contrib:
-            request.target = clean_url(source.uri)
-        elif names.http.old:
-            request.target = f"{source.path}?{request.query}" if request.query else source.path
-            request.url = f"{source.protocol}://{source.host}{request.target}"
-        request.peer_ip = source.remote_ip
-        connection = getattr(source.connection, "context", None)
-        request.socket_ip = getattr(connection, "_orig_remote_ip", None)
-        address = getattr(connection, "address", None)
-        if isinstance(address, tuple) and address[0] == source.remote_ip:
-            request.peer_port = address[1]
-        request.address, request.port = http_server.split_host(source.host or "", None)
+        fields, path, host = request.fields, source.path, source.host
+        fields["url.scheme"] = source.protocol
+        if path:
+            fields["url.path"] = path
+        shown = clean(source.query) if source.query else ""
+        if shown:
+            fields["url.query"] = shown
+        address, port = http_server.split_host(host or "", None)
+        if address:
+            fields["server.address"] = address
+        if port:
+            fields["server.port"] = port
+        connection, client = getattr(source.connection, "context", None), source.remote_ip
+        request.peer = client
+        if client:
+            fields["client.address"] = client
+        end = getattr(connection, "address", None)
+        if isinstance(end, tuple) and end[0] == client:
+            fields["client.port"] = end[1]
         if agent := source.headers.get("User-Agent"):
-            request.user_agent = agent
-            request.synthetic = http.synthetic_type(agent)
+            request.say_agent(agent)
         version = source.version or ""
-        request.protocol_version = version if whole_version else version.rpartition("/")[2]
+        fields["network.protocol.version"] = version if whole_version else version.rpartition("/")[2]
+        if contrib:
+            request.say(host=host, target=clean_url(source.uri), socket_ip=getattr(connection, "_orig_remote_ip", None))
+        elif names.http.old:
+            target = f"{path}?{shown}" if shown else path
+            request.say(host=host, target=target, url=f"{source.protocol}://{host}{target}", peer_ip=client)
         return request
 
     return read
@@ -122,13 +141,7 @@ def _route(handler: Any, *, contrib: bool) -> str | None:
     matcher, cls = getattr(rule, "matcher", rule), handler.__class__
     if found is not cls or not hasattr(matcher, "regex"):
         return None
-    path, count = matcher._find_groups()  # noqa: SLF001 - what `reverse_url` makes URLs of
-    if path is None:  # not a path with groups in it, but a regular expression in earnest
-        return None if contrib else _plain(matcher.regex)
-    if not count:
-        return str(path)
-    methods = (request.method,) if contrib else (request.method, *handler.SUPPORTED_METHODS, "open")  # a websocket's
-    return _template(path, count, matcher.regex, cls, methods)
+    return _template(matcher, cls, request.method, contrib)
 
 
 def _matched(router: Any, request: Any) -> Any:
@@ -148,15 +161,21 @@ def _plain(regex: re.Pattern[str]) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _template(path: str, count: int, regex: re.Pattern[str], handler: type, methods: tuple[str, ...]) -> str:
+def _template(matcher: Any, handler: type[Any], method: str, contrib: bool) -> str | None:
     """Name the groups of a path: by their own names, else by those of the arguments that a method gets them as."""
-    functions = filter(None, (getattr(handler, method.lower(), None) for method in methods))
+    path, count, regex = matcher._path, matcher._group_count, matcher.regex  # noqa: SLF001 - for `reverse_url`
+    if path is None:  # not a path with groups in it, but a regular expression in earnest
+        return None if contrib else _plain(regex)
+    if not count:
+        return str(path)
+    methods = (method,) if contrib else (method, *handler.SUPPORTED_METHODS, "open")  # a websocket's
+    functions = filter(None, (getattr(handler, each.lower(), None) for each in methods))
     candidates = (
         sorted(regex.groupindex, key=regex.groupindex.__getitem__),
         *(list(signature(function).parameters)[1:] for function in functions),
     )
     fitting = next((names for names in candidates if len(names) == count), None)
-    return path if fitting is None else path % tuple(f"{{{name}}}" for name in fitting)
+    return str(path) if fitting is None else str(path % tuple(f"{{{name}}}" for name in fitting))
 
 
 def _handler_name(handler: Any) -> str:
@@ -168,7 +187,8 @@ def _attributes(setup: Setup) -> http.Render:
     """Compile what renders the start attributes."""
     names, copied = setup.semconv, http.copied(setup)
     contrib = names.contrib
-    render = http.renderer(names, _CONTRIB_OLD, _CONTRIB_STABLE) if contrib else http_server.server_renderer(names)
+    rows = (_CONTRIB_OLD, _CONTRIB_STABLE) if contrib else ()
+    render = http_server.server_renderer(names, *rows)
 
     def attributes(request: Request) -> dict[str, Any]:
         found = render(request)

@@ -42,6 +42,7 @@ _CONTRIB = tuple(f"opentelemetry-instrumentation-{name}".replace("_", "-") for n
 _VARIANTS = {
     "plain": "spanbridge",
     "by_hand": "spanbridge",
+    "by_hand_on_recorder": "spanbridge",
     "contrib": "contrib",
     "contrib_idle": "contrib",
     "ddtrace": "ddtrace",

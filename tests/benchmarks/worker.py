@@ -533,16 +533,20 @@ def ddtrace() -> Callable[[], Any]:
     return lambda: tracer.trace("parent")
 
 
-def by_hand() -> Callable[[], Any]:
+def by_hand(recorder: str = "sdk") -> Callable[[], Any]:
     from importlib import import_module
 
     from opentelemetry import trace
 
-    parent = _otel_provider(_batch())
+    parent = _otel_provider(_batch(), recorder)
     hand, tracer = import_module("by_hand"), trace.get_tracer("by hand")
     for library in OPERATIONS:
         getattr(hand, f"trace_{library}")(tracer)
     return parent
+
+
+def by_hand_on_recorder() -> Callable[[], Any]:
+    return by_hand("spanbridge")
 
 
 def spanbridge_on_sdk() -> Callable[[], Any]:
@@ -574,7 +578,7 @@ def spanbridge_idle() -> Callable[[], Any]:
 VARIANTS = {
     function.__name__: function
     for function in (
-        *(plain, by_hand, contrib, contrib_idle, ddtrace),
+        *(plain, by_hand, by_hand_on_recorder, contrib, contrib_idle, ddtrace),
         *(spanbridge_on_sdk, spanbridge_on_recorder, spanbridge_datadog, spanbridge_idle),
     )
 }

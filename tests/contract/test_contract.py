@@ -29,7 +29,7 @@ import spanbridge
 from spanbridge import State
 from spanbridge.core.options import load_vendor_settings
 from spanbridge.core.patching import Installation
-from spanbridge.core.tracing import Operation, TracerSource
+from spanbridge.core.tracing import Operation, Scope, TracerSource
 from spanbridge.exporters.datadog.settings import INTEGRATIONS
 from spanbridge.testing import Spans
 from tests.contract import probes
@@ -302,6 +302,26 @@ def test_cycles_do_not_leak(instrumentor: Instrumentor, trial: Trial, spans: Spa
 
 
 # The application sees nothing of us.
+
+
+def test_nothing_waits_for_the_collector(instrumentor: Instrumentor, trial: Trial, spans: Spans) -> None:
+    instrumentor.instrument()
+    with trial.opened() as target:
+        trial.probe.operate(target)
+        gc.collect()
+        gc.disable()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            for _ in range(3):
+                trial.probe.operate(target)
+            gc.collect()
+            left = [item for item in gc.garbage if isinstance(item, Scope)]
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+    assert (len(spans) > 0) == trial.probe.makes_spans
+    assert left == []
 
 
 def test_operation_makes_spans_and_answers_the_same(

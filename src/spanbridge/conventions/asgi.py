@@ -137,32 +137,49 @@ def reader(semconv: Semconv) -> Callable[[Connection], Request]:
         headers = _headers_by_name(connection)
         # A handshake is a GET, though its scope does not say so; contrib then leaves the method out.
         request = Request(connection, headers, _headers_getter, get("method") or "GET")
+        fields = request.fields
         if contrib and not get("method"):
             request.method = ""
-        request.scheme = get("scheme")
-        request.protocol_version = get("http_version")
-        request.path = _path(connection)
+            del fields["http.request.method"]
+        if scheme := get("scheme"):
+            fields["url.scheme"] = scheme
+        if version := get("http_version"):
+            fields["network.protocol.version"] = version
+        path = _path(connection)
+        if path:
+            fields["url.path"] = path
         query = http.text(get("query_string") or b"")
-        if query:
-            request.query = clean(query)
-        host = http.text(headers.get(b"host", b""))
+        if query and (shown := clean(query)):
+            fields["url.query"] = shown
+        host = named = http.text(headers.get(b"host", b""))
         if contrib:
-            request.address, request.port = listening(connection)
-            request.host, request.server_name = request.address, host
+            address, port = listening(connection)
+            host = address
         else:
-            address, port = get("server") or ("", None)
-            request.host = host = host or address or ""
-            request.address, request.port = split_host(host, port)
-        if old:
-            request.target = request.path
-            shown = unquote(query) if contrib else request.query
-            request.url = clean_url(url_of(connection) + (f"?{shown}" if shown else ""))
-        client = get("client")
-        if client:
-            request.peer_ip, request.peer_port = client[0], client[1]
+            own, port = get("server") or ("", None)
+            host = host or own or ""
+            address, port = split_host(host, port)
+        if address:
+            fields["server.address"] = address
+        if port:
+            fields["server.port"] = port
+        if client := get("client"):
+            request.peer = client[0]
+            if client[0]:
+                fields["client.address"] = client[0]
+            if client[1]:
+                fields["client.port"] = client[1]
         if agent := headers.get(b"user-agent"):
-            request.user_agent = http.text(agent)
-            request.synthetic = http.synthetic_type(request.user_agent)
+            request.say_agent(agent)
+        if old:
+            in_url = unquote(query) if contrib else fields.get("url.query")
+            request.say(
+                host=host,
+                server_name=named if contrib else None,
+                target=path,
+                url=clean_url(url_of(connection) + (f"?{in_url}" if in_url else "")),
+                peer_ip=request.peer,
+            )
         return request
 
     return read
@@ -228,7 +245,7 @@ def entrance(
                 request.name, request.extra = details_of(scope)
             return request
 
-        def attributes(request: Request) -> dict[str, Any]:
+        def with_details(request: Request) -> dict[str, Any]:
             return {**render(request), **request.extra}
 
         def prepare(scope: Scope[Request]) -> None:
@@ -239,7 +256,7 @@ def entrance(
         server = Server(
             setup,
             describe,
-            attributes=attributes,
+            attributes=render if details_of is None else with_details,
             name=lambda request: request.name,
             headers=headers_of,
             request_hook="server_request_hook",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache, partial
+from itertools import compress
 from operator import attrgetter
 from os import environ
 from typing import TYPE_CHECKING, Any
@@ -327,7 +328,8 @@ def renderer(semconv: Semconv, old: tuple[tuple[str, str], ...], stable: tuple[t
     values_of = attrgetter(*(field for _, field in rows))
 
     def render(record: object) -> dict[str, Any]:
-        return {key: value for key, value in zip(keys, values_of(record), strict=True) if value}
+        values = values_of(record)
+        return dict(compress(zip(keys, values, strict=True), values))
 
     return render
 

@@ -6,11 +6,12 @@ https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-server-span
 
 from __future__ import annotations
 
-from functools import lru_cache, wraps
+from functools import lru_cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 from wsgiref.util import request_uri
 
-from opentelemetry.context import Context, attach, create_key, detach, get_current, set_value
+from opentelemetry.context import Context, attach, create_key, detach, get_current
 from opentelemetry.instrumentation.propagators import get_global_response_propagator
 from opentelemetry.propagate import extract
 from opentelemetry.propagators.textmap import Getter
@@ -20,6 +21,7 @@ from spanbridge.conventions import http
 from spanbridge.conventions.client_address import behind_proxies
 from spanbridge.core.guard import report
 from spanbridge.core.options import setting
+from spanbridge.core.semconv import Rows, pick
 from spanbridge.core.tracing import Operation, Scope, record_failure, traced
 
 if TYPE_CHECKING:
@@ -36,65 +38,45 @@ Environ = dict[str, Any]
 # Where the request's scope lives in the WSGI environ: an inner entrance to the same request finds it there.
 SCOPE_KEY = "spanbridge.scope"
 
-_BOTH = (("user_agent.synthetic.type", "synthetic"),)
+# Pairs of (attribute, field of `Request.fields`): what each generation of names says.
 _OLD = (
-    ("http.method", "method"),
+    ("http.method", "http.request.method"),
     ("http.server_name", "server_name"),
-    ("http.scheme", "scheme"),
+    ("http.scheme", "url.scheme"),
     ("http.host", "host"),
-    ("net.host.name", "address"),
-    ("net.host.port", "port"),
+    ("net.host.name", "server.address"),
+    ("net.host.port", "server.port"),
     ("http.target", "target"),
     ("http.url", "url"),
     ("net.peer.ip", "peer_ip"),
-    ("net.peer.port", "peer_port"),
+    ("net.peer.port", "client.port"),
     ("net.peer.name", "peer_name"),
-    ("http.user_agent", "user_agent"),
-    ("http.flavor", "protocol_version"),
-    *_BOTH,
+    ("http.user_agent", "user_agent.original"),
+    ("http.flavor", "network.protocol.version"),
+    ("user_agent.synthetic.type", "user_agent.synthetic.type"),
 )
-_STABLE = (
-    ("http.request.method", "method"),
-    ("http.request.method_original", "method_original"),
-    ("url.scheme", "scheme"),
-    ("server.address", "address"),
-    ("server.port", "port"),
-    ("url.path", "path"),
-    ("url.query", "query"),
-    ("client.address", "peer_ip"),
-    ("client.address", "peer_name"),
-    ("client.port", "peer_port"),
-    ("user_agent.original", "user_agent"),
-    ("network.protocol.version", "protocol_version"),
-    *_BOTH,
+_STABLE = tuple(
+    (name, name)
+    for name in (
+        *("http.request.method", "http.request.method_original", "url.scheme", "server.address", "server.port"),
+        *("url.path", "url.query", "client.address", "client.port", "user_agent.original"),
+        *("user_agent.synthetic.type", "network.protocol.version"),
+    )
 )
 
 
 class Request:
     """What a server span says of one request, whatever the framework.
 
-    Fields hold "" or None where the server does not say. `source` is the framework's own object (the environ), handed
-    to hooks; `carrier` and `getter` are for propagation. `router` is the last object that has matched a part of the
-    path. `error` is the exception that the framework answers with a
-    page, `gone` the one that tells that the client has gone away; `answered` tells that the last byte is on its way.
+    `fields` holds what the server says and no empty value: under the stable names, which the older ones are made of;
+    what only those say is under names without a dot, and only there when they are written. `source` is the framework's
+    own object (the environ), handed to hooks; `carrier` and `getter` are for propagation. `router` is the last object
+    that has matched a part of the path. `error` is the exception that the framework answers with a page, `gone` the one
+    that tells that the client has gone away; `answered` tells that the last byte is on its way.
+    `peer` is the address of the other end of the connection, whatever a proxy's headers say.
     """
 
-    method_original: str | None = None
-    scheme: str | None = None
-    host: str | None = None
-    server_name: str | None = None
-    address: str | None = None
-    port: int | None = None
-    path: str | None = None
-    query: str | None = None
-    target: str | None = None
-    url: str | None = None
-    peer_ip: str | None = None
-    peer_port: int | None = None
-    peer_name: str | None = None
-    user_agent: str | None = None
-    synthetic: str | None = None
-    protocol_version: str | None = None
+    peer: str | None = None
     route: str | None = None
     router: Any = None
     error: BaseException | None = None
@@ -109,9 +91,24 @@ class Request:
         self.source = source
         self.carrier = carrier
         self.getter = getter
-        self.method = http.normal_method(method)
-        if method != self.method:
-            self.method_original = method
+        self.method = normal = http.normal_method(method)
+        self.fields: dict[str, Any] = {"http.request.method": normal}
+        if method != normal:
+            self.fields["http.request.method_original"] = method
+
+    def say_agent(self, agent: Any) -> None:
+        """Note the User-Agent header, and whether it gives itself away as a machine's.
+
+        Args:
+            agent: the header, as text or bytes.
+        """
+        self.fields["user_agent.original"] = agent = http.text(agent)
+        if (synthetic := http.synthetic_type(agent)) is not None:
+            self.fields["user_agent.synthetic.type"] = synthetic
+
+    def say(self, **older: Any) -> None:
+        """Note what only the older names say, unless empty."""
+        self.fields.update((name, value) for name, value in older.items() if value)
 
 
 class WSGIGetter(Getter[Environ]):
@@ -157,41 +154,47 @@ def wsgi_reader(semconv: Semconv) -> Callable[[Environ], Request]:
     def read(environ: Environ) -> Request:
         get = environ.get
         request = Request(environ, environ, wsgi_getter, get("REQUEST_METHOD", ""))
-        request.scheme = get("wsgi.url_scheme")
-        request.host = host = get("HTTP_HOST")
-        request.server_name = get("SERVER_NAME")
-        port = get("SERVER_PORT")
-        request.path = get("SCRIPT_NAME", "") + get("PATH_INFO", "")
-        query = get("QUERY_STRING")
-        if query:
-            request.query = clean(query)
+        fields = request.fields
+        if scheme := get("wsgi.url_scheme"):
+            fields["url.scheme"] = scheme
+        host, port, path, query = get("HTTP_HOST"), get("SERVER_PORT"), get("PATH_INFO", ""), get("QUERY_STRING")
+        shown = clean(query) if query else ""
         if contrib:
             # contrib keeps the port in the address, and leaves path and query out unless the server gives the target.
-            request.address = host
-            request.path = get("PATH_INFO") if (get("RAW_URI") or get("REQUEST_URI")) else None
-            request.query = query if request.path is not None else None
-            request.port = number(port)
+            address, number_ = host, number(port)
+            if not (get("RAW_URI") or get("REQUEST_URI")):
+                path = shown = ""
         else:
-            request.address, request.port = split_host(host or request.server_name or "", port)
+            address, number_ = split_host(host or get("SERVER_NAME") or "", port)
+            path = get("SCRIPT_NAME", "") + path
+        if address:
+            fields["server.address"] = address
+        if number_:
+            fields["server.port"] = number_
+        if path:
+            fields["url.path"] = path
+        if shown:
+            fields["url.query"] = shown
+        client, name = get("REMOTE_ADDR"), get("REMOTE_HOST")
+        request.peer = client
+        if name or client:
+            fields["client.address"] = name or client
+        if (client_port := get("REMOTE_PORT")) and (client_port := number(client_port)):
+            fields["client.port"] = client_port
+        if agent := get("HTTP_USER_AGENT"):
+            request.say_agent(agent)
+        if version := get("SERVER_PROTOCOL"):
+            fields["network.protocol.version"] = version[5:] if version[:5].upper() == "HTTP/" else version
         if old:
             target = get("RAW_URI") or get("REQUEST_URI")
-            request.target = (
-                target if contrib or not target or not query else target.replace(query, request.query or "")
+            request.say(
+                host=host,
+                server_name=get("SERVER_NAME"),
+                target=target if contrib or not target or not query else target.replace(query, clean(query)),
+                url=None if target else clean_url(url_of(environ)),
+                peer_ip=client,
+                peer_name=name if name != client else None,
             )
-            if not target:
-                request.url = clean_url(url_of(environ))
-        request.peer_ip = remote = get("REMOTE_ADDR")
-        name = get("REMOTE_HOST")
-        if name and name != remote:
-            request.peer_name = name
-        if (peer_port := get("REMOTE_PORT")) is not None:
-            request.peer_port = number(peer_port)
-        agent = get("HTTP_USER_AGENT")
-        if agent:
-            request.user_agent = http.text(agent)
-            request.synthetic = http.synthetic_type(request.user_agent)
-        version = get("SERVER_PROTOCOL") or ""
-        request.protocol_version = version[5:] if version[:5].upper() == "HTTP/" else version
         return request
 
     return read
@@ -282,6 +285,8 @@ class Server:
             name or wsgi_name,
             attributes or server_renderer(semconv),
             parent=_parent_finder(setup, nested=nested),
+            found_at=_REQUEST,
+            fresh=True,
             opened=opened if capture_request or hook or locate else None,
             succeeded=self.succeeded,
             failed=self.failed,
@@ -310,10 +315,11 @@ class Server:
         """
         if not span.is_recording():
             return
-        if isinstance(status, int):
-            self.mark(span, status)
+        code = _status_code(status) if isinstance(status, str) else status
+        if code is not None:
+            self.mark(span, code)
         elif status is not None:
-            _mark_line(span, status, self.mark, stable=self.stable)
+            _mark_broken(span, status, stable=self.stable)
         if self.capture_response is not None and _is_server(span):
             span.set_attributes(self.capture_response(headers))
 
@@ -329,10 +335,10 @@ def _client_locator(
     keys = (("http.client_ip",) if names.old else ()) + (("client.address",) if names.stable else ())
 
     def locate(request: Request) -> dict[str, str]:
-        client = behind_proxies(headers_of(request.source), wanted, request.peer_ip)
+        client = behind_proxies(headers_of(request.source), wanted, request.peer)
         attributes = dict.fromkeys(keys, client) if client else {}
-        if names.stable and request.peer_ip:
-            attributes["network.peer.address"] = request.peer_ip
+        if names.stable and request.peer:
+            attributes["network.peer.address"] = request.peer
         return attributes
 
     return locate
@@ -354,11 +360,15 @@ def _forget(request: Request) -> None:
         request.source.pop(SCOPE_KEY, None)
 
 
-def _mark_line(span: Span, line: str, mark: Callable[[Span, int], None], *, stable: bool) -> None:
+@lru_cache(maxsize=256)
+def _status_code(line: str) -> int | None:
+    """Read the code of a status line (PEP 3333); None for one without."""
     code = line.partition(" ")[0]
-    if code.isdigit():
-        mark(span, int(code))
-        return
+    return int(code) if code.isdigit() else None
+
+
+def _mark_broken(span: Span, line: Any, *, stable: bool) -> None:
+    code = str(line).partition(" ")[0]
     if stable:
         span.set_attribute("error.type", code)
     span.set_status(Status(StatusCode.ERROR, f"Non-integer HTTP status: {code}"))
@@ -366,8 +376,13 @@ def _mark_line(span: Span, line: str, mark: Callable[[Span, int], None], *, stab
 
 def mark_status_line(span: Span, line: str, semconv: Semconv) -> None:
     """Note a status line (PEP 3333) on a server span, under the names of `semconv`."""
-    if span.is_recording():
-        _mark_line(span, line, http.status_marker(semconv, server=True), stable=semconv.http.stable)
+    if not span.is_recording():
+        return
+    code = _status_code(line)
+    if code is None:
+        _mark_broken(span, line, stable=semconv.http.stable)
+    else:
+        http.status_marker(semconv, server=True)(span, code)
 
 
 def contrib_name(environ: Environ) -> str:
@@ -376,9 +391,26 @@ def contrib_name(environ: Environ) -> str:
     return http.span_name(method, None if method == "_OTHER" else environ.get("PATH_INFO", "").strip())
 
 
-def server_renderer(semconv: Semconv, *, without: str = "") -> http.Render:
-    """Compile what turns a `Request` into a server span's start attributes, all but `without`."""
-    return http.renderer(semconv, tuple(row for row in _OLD if row[0] != without), _STABLE)
+def server_renderer(
+    semconv: Semconv, old: Rows = _OLD, stable: Rows = _STABLE, *, without: str = ""
+) -> Callable[[Request], dict[str, Any]]:
+    """Compile what turns a `Request` into a server span's start attributes.
+
+    Args:
+        semconv: which names are written.
+        old: the rows of the older names.
+        stable: the rows of the stable names.
+        without: an older name that is not written.
+    """
+    rows = pick(semconv.http, tuple(row for row in old if row[0] != without), stable)
+    if rows == _STABLE and not semconv.contrib:
+        return attrgetter("fields")  # as they are
+
+    def render(request: Request) -> dict[str, Any]:
+        fields = request.fields
+        return {key: fields[field] for key, field in rows if field in fields}
+
+    return render
 
 
 def _is_server(span: Span) -> bool:
@@ -394,15 +426,16 @@ def _parent_finder(setup: Setup, *, nested: bool) -> Callable[[Request, Context]
     heeds_caller = setting(f"integrations.{setup.integration}.distributed_tracing", default=True)
 
     def find(request: Request, context: Context) -> tuple[Context, SpanKind]:
-        # A server may begin a connection's next request in the context of the one that it has just answered.
-        previous: Any = context.get(_REQUEST)
-        if not nested or (previous is not None and previous.answered):
-            context = Context()
-        elif get_current_span(context).get_span_context().is_valid:
-            return set_value(_REQUEST, request, context), SpanKind.INTERNAL
+        if context:
+            # A server may begin a connection's next request in the context of the one that it has just answered.
+            previous: Any = context.get(_REQUEST)
+            if not nested or (previous is not None and previous.answered):
+                context = Context()
+            elif get_current_span(context).get_span_context().is_valid:
+                return context, SpanKind.INTERNAL
         if heeds_caller:
             context = extract(request.carrier, context, request.getter)
-        return set_value(_REQUEST, request, context), SpanKind.SERVER
+        return context, SpanKind.SERVER
 
     return find
 
@@ -438,11 +471,14 @@ def matched(
     span = scope.span
     if route is None or not span.is_recording():
         return
-    scope.record.route = route
-    span.set_attributes({"http.route": route, **(more or {})})
-    known, scope.record.name = scope.record.name, name or http.span_name(scope.record.method, route)
+    record = scope.record
+    record.route = route
+    span.set_attribute("http.route", route)
+    if more:
+        span.set_attributes(more)
+    known, record.name = record.name, name or http.span_name(record.method, route)
     if not known or known == getattr(span, "name", known):  # else a hook has named it
-        span.update_name(scope.record.name)
+        span.update_name(record.name)
 
 
 def wsgi(
@@ -467,26 +503,21 @@ def wsgi(
         read = wsgi_describer(setup)
 
         def describe(*args: Any, **kwargs: Any) -> Request | None:
-            return None if untraced is not None and untraced(args[0]) else read(args[-2])
+            environ = args[-2]
+            # An inner entrance to the same request adds nothing.
+            if SCOPE_KEY in environ or (untraced is not None and untraced(args[0])):
+                return None
+            return read(environ)
 
         def prepare(scope: Scope[Request]) -> None:
             scope.record.source[SCOPE_KEY] = scope
-            hook_head = (scope.span, scope.record.source) if response_hook_environ else (scope.span,)
-            scope.args = (*scope.args[:-1], _start_response(server, scope, scope.args[-1], hook_head))
+            *others, start_response = scope.args
+            scope.args = (*others, _start_response(server, scope, start_response, hook_environ=response_hook_environ))
 
         stream = Body if setup.semconv.contrib and iterates else _stream_body
         request_hook = "request_hook" if hook_at_start else None
         server = Server(setup, describe, request_hook=request_hook, prepare=prepare, stream=stream)
-        call = traced(wrapped, setup, server.operation if adapt is None else adapt(server, setup))
-
-        @wraps(wrapped)
-        def enter(*args: Any, **kwargs: Any) -> Any:
-            environ = args[-2] if len(args) > 1 else None
-            if isinstance(environ, dict) and SCOPE_KEY in environ:
-                return wrapped(*args, **kwargs)  # an inner entrance to the same request adds nothing
-            return call(*args, **kwargs)
-
-        return enter
+        return traced(wrapped, setup, server.operation if adapt is None else adapt(server, setup))
 
     return advice
 
@@ -500,9 +531,9 @@ def url_of(environ: Environ) -> str:
 
 
 def _start_response(
-    server: Server, scope: Scope[Request], original: Callable[..., Any], hook_head: tuple[Any, ...]
+    server: Server, scope: Scope[Request], original: Callable[..., Any], *, hook_environ: bool
 ) -> Callable[..., Any]:
-    hook, span = server.response_hook, scope.span
+    span, environ = scope.span, scope.record.source
 
     def start_response(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
         try:
@@ -512,8 +543,8 @@ def _start_response(
             propagator = get_global_response_propagator()  # type: ignore[no-untyped-call]
             if propagator is not None:
                 propagator.inject(headers, setter=_response_setter)
-            if hook is not None:
-                hook(*hook_head, status, headers)
+            if (hook := server.response_hook) is not None:
+                hook(span, *((environ,) if hook_environ else ()), status, headers)
         except Exception as error:
             report("describing a WSGI response", error)
         return original(status, headers, *exc_info)

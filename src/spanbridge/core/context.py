@@ -55,8 +55,3 @@ def abandon(token: Any, context: Context) -> None:
 def with_span(span: Span, context: Context) -> Context:
     """Answer a context like `context` in which `span` is the current one."""
     return Context(context | {SPAN_KEY: span})
-
-
-def with_span_and(span: Span, key: str, value: object, context: Context) -> Context:
-    """Answer a context like `context` in which `span` is the current one and `key` has a value, in one go."""
-    return Context(context | {SPAN_KEY: span, key: value})

@@ -21,6 +21,7 @@ from opentelemetry import trace
 from opentelemetry.context import (
     _SUPPRESS_HTTP_INSTRUMENTATION_KEY,
     _SUPPRESS_INSTRUMENTATION_KEY,
+    Context,
     create_key,
     set_value,
 )
@@ -35,14 +36,13 @@ from opentelemetry.trace import (
     StatusCode,
 )
 
-from spanbridge.core.context import SPAN_KEY, abandon, attach, detach, get_current, with_span, with_span_and
+from spanbridge.core.context import SPAN_KEY, abandon, attach, detach, get_current
 from spanbridge.core.guard import described, guarded, report
 from spanbridge.version import __version__
 
 if TYPE_CHECKING:
     from contextvars import Token
 
-    from opentelemetry.context import Context
     from opentelemetry.trace import Span, Tracer, TracerProvider
     from opentelemetry.util.types import AttributeValue
 
@@ -139,6 +139,7 @@ class Operation(Generic[R]):
         failed: describes the exception on a span that records, instead of `record_failure`.
         stream: given (scope, result), answers a stand-in that ends the scope later, or None to end it now.
         enrich: given (outer span, record), adds what an inner layer knows to the span of the outer one.
+        found_at: the key under which the record is found in the context of the call, and of all that is below.
     """
 
     kind: SpanKind
@@ -155,6 +156,7 @@ class Operation(Generic[R]):
     failed: Callable[[Span, R, BaseException], None] | None = None
     stream: Callable[[Scope[R], Any], Any] | None = None
     enrich: Callable[[Span, R], None] | None = None
+    found_at: str | None = None
     fresh: bool = False
 
 
@@ -221,7 +223,7 @@ class Scope(Generic[R]):
         """End the span after a call that returned `result`; answer what the application gets."""
         stream = self.operation.stream
         if stream is not None:
-            self.last()
+            self.__class__ = LastingScope
             try:
                 stand_in = stream(self, result)
             except Exception as error:
@@ -481,6 +483,7 @@ def opener(
     describe, name_of, attributes_of = operation.describe, operation.name, operation.attributes
     kind, layer, parent_of = operation.kind, operation.layer, operation.parent
     inject, opened, prepare, enrich = operation.inject, operation.opened, operation.prepare, operation.enrich
+    found_at = operation.found_at
     # A span that covers nothing (servers, consumers, internal work) reopens every layer.
     covers = operation.covers | layer
     is_http = layer & HTTP or operation.kind is SpanKind.SERVER
@@ -492,8 +495,10 @@ def opener(
         if tracer is None and (tracer := source.resolve()) is None:
             return None
         context = get_current()
-        if (key in context or plain_key in context or http_key in context) and (
-            context.get(key) or context.get(plain_key) or context.get(http_key)
+        if (
+            context
+            and (key in context or plain_key in context or http_key in context)
+            and (context.get(key) or context.get(plain_key) or context.get(http_key))
         ):
             return None
         try:
@@ -516,10 +521,12 @@ def opener(
                 span = tracer.start_span(name_of(record), context, span_kind, attributes, (), start, True, True, True)
             else:
                 span = tracer.start_span(name_of(record), context, span_kind, attributes, start_time=start)
+            within: dict[str, Any] = {SPAN_KEY: span}
             if outer is not None or covers:
-                inside = with_span_and(span, _COVERED, (covers, span), context)
-            else:
-                inside = with_span(span, context)
+                within[_COVERED] = (covers, span)
+            if found_at is not None:
+                within[found_at] = record
+            inside = Context(context | within)
         except Exception as error:
             _report_start(error, site, wrapped, args, kwargs)
             return None
@@ -683,16 +690,20 @@ def observed(
     source, site = setup.source, _site(setup, wrapped)
 
     if iscoroutinefunction(wrapped):
-        look = before and guarded(before, site)
-        tell = after and guarded(after, site)
 
         @wraps(wrapped)
         async def look_and_await(*args: Any, **kwargs: Any) -> Any:
-            if look is not None and not source.closed:
-                look(*args, **kwargs)
+            if before is not None and not source.closed:
+                try:
+                    before(*args, **kwargs)
+                except Exception as error:
+                    report(site, error)
             result = await wrapped(*args, **kwargs)
-            if tell is not None and not source.closed:
-                tell(result, *args, **kwargs)
+            if after is not None and not source.closed:
+                try:
+                    after(result, *args, **kwargs)
+                except Exception as error:
+                    report(site, error)
             return result
 
         return look_and_await

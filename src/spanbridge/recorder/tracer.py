@@ -285,7 +285,7 @@ def record(span: ApiSpan, error: Exception, *, event: bool, status: bool) -> Non
 
 def _context_of(span: object) -> SpanContext:
     """Answer the context of what a Context holds as its span; the invalid one when that is none."""
-    if not isinstance(span, ApiSpan):
+    if span is None or not isinstance(span, ApiSpan):
         return INVALID_SPAN_CONTEXT
     context: Any = span.get_span_context()
     if context is None:
