@@ -210,6 +210,7 @@ def call(wrapped: Wrapped, setup: Setup) -> Wrapped:
         prepare=_carry if convention.propagates else None,
         succeeded=convention.succeeded,
         failed=convention.failed,
+        fresh=True,
     )
     send = traced(wrapped, setup, operation)
     if convention.contrib:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.trace import SpanKind
 
 from spanbridge.conventions.sql import STATEMENT_LIMIT, dialect_of, operation_name, sanitize, without_values
-from spanbridge.core.attributes import checked
+from spanbridge.core.attributes import checked, has_attribute
 from spanbridge.core.guard import report
 from spanbridge.core.semconv import Semconv, pick
 from spanbridge.core.tracing import DATABASE, HTTP, Operation, record_failure, traced
@@ -232,9 +232,8 @@ def _without_values(text: str, query: Query) -> str:
 
 def _enrich(outer: Span, query: Query) -> None:
     """Tell the outer layer's span where its statement went, unless it knows."""
-    known = getattr(outer, "attributes", None) or {}
     for key, value in (("server.address", query.target.host), ("server.port", query.target.port)):
-        if value is not None and key not in known:
+        if value is not None and not has_attribute(outer, key):
             outer.set_attribute(key, value)
 
 

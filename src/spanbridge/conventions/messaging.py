@@ -169,6 +169,7 @@ def send(
         inject=_inject if _propagates(setup) else None,
         prepare=prepared,
         succeeded=succeeded,
+        fresh=True,
     )
 
 
@@ -215,6 +216,7 @@ def process(
         _renderer(setup.semconv, "process", name),
         parent=parent,
         opened=opened if linked else None,
+        fresh=True,
     )
 
 

@@ -179,6 +179,7 @@ def client(setup: Setup, describe: Callable[..., Rpc], prepare: Callable[[Scope[
         succeeded=succeeded,
         failed=failed,
         stream=stream,
+        fresh=True,
     )
 
 
@@ -237,6 +238,7 @@ def server(setup: Setup, describe: Callable[..., Rpc]) -> Operation[Rpc]:
         parent=parent,
         succeeded=succeeded,
         failed=failed,
+        fresh=True,
     )
 
 

@@ -62,6 +62,7 @@ def call(
             lambda template: name,
             lambda template: {name_key: template},
             succeeded=succeeded if path_of else None,
+            fresh=True,
         )
         return traced(_begun_by_the_call(wrapped), setup, operation)
 

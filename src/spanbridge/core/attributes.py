@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from opentelemetry.trace import Span
+
 PLAIN = frozenset((str, int, bool, float))
 """The classes of values that every version of the SDK takes as they are."""
 
@@ -36,3 +38,9 @@ def plain_values(attributes: Mapping[str, Any]) -> bool:
 def checked(attributes: dict[str, Any]) -> dict[str, Any]:
     """Answer these attributes as `Checked`, if they are."""
     return Checked(attributes) if plain(attributes) else attributes
+
+
+def has_attribute(span: Span, key: str) -> bool:
+    """Say whether a span of any provider has an attribute, as far as it tells."""
+    ask = getattr(span, "has_attribute", None)
+    return bool(ask(key)) if ask is not None else key in (getattr(span, "attributes", None) or ())

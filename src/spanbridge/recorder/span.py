@@ -127,6 +127,10 @@ class Span(sdk.Span):
         """Answer what identifies the span."""
         return self._context
 
+    def has_attribute(self, key: str) -> bool:
+        """Say whether the span has an attribute, at less than the cost of `attributes`."""
+        return key in self._attributes
+
     def set_attribute(self, key: str, value: AttributeValue) -> None:
         """Set one attribute, unless the span has ended."""
         attributes = self._attributes
@@ -136,7 +140,6 @@ class Span(sdk.Span):
             and type(key) is str
             and key
             and len(attributes) < self._tracer.room
-            and key not in attributes
             and self._end_time is None
         ):
             attributes[key] = value
@@ -150,7 +153,6 @@ class Span(sdk.Span):
             type(own) is dict
             and plain(attributes)
             and len(own) + len(attributes) < self._tracer.room
-            and own.keys().isdisjoint(attributes)
             and self._end_time is None
         ):
             own.update(attributes)
