@@ -90,17 +90,20 @@ _read_identity = attrgetter("_name", "_kind", "_instrumentation_scope", "_resour
 
 def _fields(span: ReadableSpan) -> tuple[Any, ...]:
     try:
-        name, kind, scope, status, start, end, context, parent, attributes, events, links, resource = _read(span)
+        fields: tuple[Any, ...] = _read(span)
+        name, kind, scope, status, start, end, context, parent, attributes, events, links, resource = fields
+        if type(attributes) is dict and type(events) is tuple and type(links) is tuple:  # our recorder's
+            return fields
         return (
-            *(name, kind, scope, status.status_code, start, end, context, parent),
-            attributes if type(attributes) is dict else _within(attributes),  # a dict is our recorder's
+            *(name, kind, scope, status, start, end, context, parent),
+            attributes if type(attributes) is dict else _within(attributes),
             events if type(events) is tuple else _queue(events),
             links if type(links) is tuple else _queue(links),
             resource,
         )
     except AttributeError:  # made by hand, or by an SDK with other names
         return (
-            *(span.name, span.kind, span.instrumentation_scope, span.status.status_code, span.start_time),
+            *(span.name, span.kind, span.instrumentation_scope, span.status, span.start_time),
             *(span.end_time, span.context, span.parent, dict(span.attributes or {}), span.events, span.links),
             span.resource,
         )
@@ -210,7 +213,7 @@ class SpanMapper:
             top_level: it has no parent in this process, or one of another service.
             local_root: it has no parent in this process.
         """
-        name, span_kind, scope, code, start, end, context, parent, attributes, events, links, entity = _fields(span)
+        name, span_kind, scope, state, start, end, context, parent, attributes, events, links, entity = _fields(span)
         plan = self._plan_for(entity, scope, span_kind)
         row, targets, finish, by_status, service, names_peer, inherited, _, metas, _ = plan
         if inherited:
@@ -232,7 +235,7 @@ class SpanMapper:
             self._name_peer(meta, names_peer)
 
         # What completes the tags may know of an error that is none to OpenTelemetry.
-        failed = code is _ERROR or (finish is not None and "error.type" in meta)
+        failed = state.status_code is _ERROR or (finish is not None and "error.type" in meta)
         if failed or by_status:
             exception = _last_exception(events) if events else None
             if by_status and (answered := status(attributes)):
@@ -505,18 +508,16 @@ def _tag(attributes: dict[str, Any], targets: Targets, meta: Meta, metrics: Metr
     reserved: dict[str, Any] = {}
     for key, value in attributes.items():
         target = targets[key]
-        if target is None:
-            continue
         try:
-            if type(target) is not str:
-                if target is RESERVED:
-                    reserved[key] = value
+            if type(target) is str:
+                if type(value) is str and len(value) <= LONGEST_TEXT:
+                    meta[target] = value
                 else:
-                    target(value, meta, metrics)  # type: ignore[operator]
-            elif type(value) is str and len(value) <= LONGEST_TEXT:
-                meta[target] = value
-            else:
-                store(target, value, meta, metrics)
+                    store(target, value, meta, metrics)
+            elif target is RESERVED:
+                reserved[key] = value
+            elif target is not None:
+                target(value, meta, metrics)  # type: ignore[operator]
         except Exception as error:
             report("mapping an attribute", error)
     return reserved

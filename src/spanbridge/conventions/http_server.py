@@ -473,9 +473,10 @@ def matched(
         return
     record = scope.record
     record.route = route
-    span.set_attribute("http.route", route)
     if more:
-        span.set_attributes(more)
+        span.set_attributes({"http.route": route, **more})
+    else:
+        span.set_attribute("http.route", route)
     known, record.name = record.name, name or http.span_name(record.method, route)
     if not known or known == getattr(span, "name", known):  # else a hook has named it
         span.update_name(record.name)
