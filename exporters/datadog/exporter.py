@@ -13,7 +13,7 @@ from opentelemetry.trace import INVALID_SPAN_CONTEXT
 from spanbridge.core.guard import report
 from spanbridge.exporters.datadog.chunks import Chunk, Member
 from spanbridge.exporters.datadog.encoding import encode_chunk
-from spanbridge.exporters.datadog.mapping import SpanMapper, attributes_of
+from spanbridge.exporters.datadog.mapping import SpanMapper
 from spanbridge.exporters.datadog.rules import keeps, span_rules
 from spanbridge.exporters.datadog.sampler import agent_rates
 from spanbridge.exporters.datadog.sender import Encoded, Pending, Sender
@@ -148,11 +148,10 @@ class DatadogSpanExporter(SpanExporter):
         trace = chunk.trace
         mapped: list[dict[str, Any]] = []
         services: dict[int, str] = {}
-        _decide(chunk)
         for member in chunk.members:
             parent, local_root = member.parent, member.local_root
             try:
-                row = self.mapper.map(member.span, top_level=local_root, local_root=local_root)
+                row = self.mapper.map(member.span, top_level=local_root, local_root=local_root, trace=trace)
                 service = services[row["span_id"]] = row["service"]
                 if local_root:
                     _mark_arrival(row, trace)
@@ -214,14 +213,6 @@ class DatadogSpanExporter(SpanExporter):
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Do nothing, for `export` keeps nothing."""
         return True
-
-
-def _decide(chunk: Chunk) -> None:
-    """Follow what the application has said about the trace since its spans started."""
-    for member in chunk.members:
-        attributes = attributes_of(member.span)
-        if "manual.keep" in attributes or "manual.drop" in attributes:
-            chunk.trace.decide_by_attributes(attributes)
 
 
 def _mark_arrival(root: dict[str, Any], trace: TraceState) -> None:

@@ -205,13 +205,16 @@ class SpanMapper:
         plan = self._plan_for(resource, scope, kind)
         return self._service(plan, name, attributes_of(span)), plan.shared.meta.get("env", "")
 
-    def map(self, span: ReadableSpan, *, top_level: bool, local_root: bool) -> dict[str, Any]:
+    def map(
+        self, span: ReadableSpan, *, top_level: bool, local_root: bool, trace: TraceState | None = None
+    ) -> dict[str, Any]:
         """Map one finished span.
 
         Args:
             span: what the SDK hands to exporters.
             top_level: it has no parent in this process, or one of another service.
             local_root: it has no parent in this process.
+            trace: hears of what the span says about the sampling of its trace.
         """
         name, span_kind, scope, state, start, end, context, parent, attributes, events, links, entity = _fields(span)
         plan = self._plan_for(entity, scope, span_kind)
@@ -262,7 +265,7 @@ class SpanMapper:
             "metrics": metrics,
         }
         if reserved:
-            self._override(mapped, reserved)
+            self._override(mapped, reserved, trace)
         if local_root:
             self._mark_local_root(trace_id, meta, metrics)
         if events or links:
@@ -411,8 +414,10 @@ class SpanMapper:
         if meta["peer.service"] != peer:
             meta["_dd.peer.service.remapped_from"] = peer
 
-    def _override(self, mapped: dict[str, Any], reserved: dict[str, Any]) -> None:
+    def _override(self, mapped: dict[str, Any], reserved: dict[str, Any], trace: TraceState | None) -> None:
         """Apply the attributes that steer the mapping (protocol B.1, B.2)."""
+        if trace is not None:
+            trace.decide_by_attributes(reserved)
         for field, keys in _FIELDS.items():
             if (value := text(reserved, *keys)) and mapped[field] != "llm":  # a type that stays
                 mapped[field] = value[:LONGEST_RESOURCE]

@@ -179,8 +179,7 @@ class Targets(dict[str, Target]):
 
 _STEERING: dict[str, Target] = {
     **dict.fromkeys(("operation.name", "resource.name", "span.type", "service.name", "error.type"), RESERVED),
-    **dict.fromkeys(("analytics.event", "sampling.priority"), RESERVED),
-    **dict.fromkeys(("manual.keep", "manual.drop")),  # the processor's business
+    **dict.fromkeys(("analytics.event", "sampling.priority", "manual.keep", "manual.drop"), RESERVED),
     "datadog.env": string("env"),
     "datadog.version": string("version"),
     "datadog.http_status_code": string("http.status_code"),
