@@ -207,8 +207,11 @@ class DatadogSpanExporter(SpanExporter):
 
     def shutdown(self) -> None:
         """Stop sending."""
-        self._closed = True
-        self.sender.close()
+        try:
+            self._closed = True
+            self.sender.close()
+        except Exception as error:
+            report("DatadogSpanExporter.shutdown", error)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Do nothing, for `export` keeps nothing."""

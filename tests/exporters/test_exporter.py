@@ -148,3 +148,11 @@ def test_after_shutdown() -> None:
     assert exporter.export([finished()]) is FAILURE
     assert exporter.force_flush()
     assert transport.counts == []
+
+
+def test_shutdown_that_fails(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    exporter, transport = make()
+    monkeypatch.delattr(type(transport), "close")
+    exporter.shutdown()
+    assert exporter.export([finished()]) is FAILURE
+    assert len(caplog.messages) == 1
