@@ -22,7 +22,7 @@ from spanbridge.core.guard import guarded
 from spanbridge.core.instrumentor import Instrumentor
 from spanbridge.core.options import Option, boolean
 from spanbridge.core.patching import Library, Patch
-from spanbridge.core.tracing import opener, record_failure, traced
+from spanbridge.core.tracing import EventScope, ending, opener, record_failure, traced
 from spanbridge.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 # The longest that a process of a pool waits at its end, in milliseconds.
 _FLUSH_MILLIS = 1_000
 _FIELDS = ("eta", "expires", "hostname", "reply_to", "retries", "timelimit")
+_RUN = "celery: a run"
 _guarded = partial(guarded, site="celery: a signal's receiver")
 
 
@@ -123,7 +124,7 @@ class _Receivers:
     def __init__(self, setup: Setup) -> None:
         linked = bool(setup.options["use_span_links"])
         running = messaging.process(setup, "run", self._describe, getter=CeleryGetter(), linked=linked)
-        self._begin = opener(setup, running, "celery: task_prerun")
+        self._begin = opener(setup, running, _RUN, scope_class=EventScope)
         self._details = _details(setup)
         self._destination = messaging.keys(setup.semconv).destination
         self._error_type = not setup.semconv.contrib
@@ -172,7 +173,7 @@ class _Receivers:
         if scope is not None and not isinstance(error, tuple(sender.throws or ())):
             record_failure(scope.span, error, error_type=self._error_type)
 
-    @_guarded
+    @partial(ending, site=_RUN)
     def task_postrun(self, task: Any = None, state: Any = None, **_: Any) -> None:
         scope = self._runs.pop(task.request, None)
         if scope is None:

@@ -18,7 +18,7 @@ from spanbridge.core.guard import guarded
 from spanbridge.core.instrumentor import Instrumentor
 from spanbridge.core.options import Option
 from spanbridge.core.patching import Library, Patch
-from spanbridge.core.tracing import opener, traced, traced_failures
+from spanbridge.core.tracing import EventScope, ending, opener, traced, traced_failures
 from spanbridge.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -85,6 +85,9 @@ def _commenting(setup: Setup) -> Any:
     return prepare if options["enable_commenter"] or vendor is not None else None
 
 
+_SITE = "sqlalchemy: statement"
+
+
 class EngineTracer:
     """Follows the events of engines.
 
@@ -95,7 +98,7 @@ class EngineTracer:
 
     def __init__(self, setup: Setup, *, every: bool = False) -> None:
         self.every = every
-        self._begin = opener(setup, _statements(setup), f"{setup.integration}: statement")
+        self._begin = opener(setup, _statements(setup), _SITE, scope_class=EventScope)
         self._engines: WeakSet[Any] = WeakSet()
 
     def follow(self, engine: Any) -> EngineTracer:
@@ -152,8 +155,8 @@ class EngineTracer:
             scope.fail(context.original_exception)
 
     _start = guarded(_started, "sqlalchemy: a statement's start")
-    _after = guarded(_completed, "sqlalchemy: a statement's end")
-    _failed = guarded(_gone_wrong, "sqlalchemy: a statement's failure")
+    _after = ending(_completed, _SITE)
+    _failed = ending(_gone_wrong, _SITE)
 
 
 _SCOPE = "_spanbridge_scope"

@@ -28,7 +28,18 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from spanbridge.core.tracing import DATABASE, HTTP, RPC, Operation, observed, opener, traced, traced_failures
+from spanbridge.core.tracing import (
+    DATABASE,
+    HTTP,
+    RPC,
+    EventScope,
+    Operation,
+    ending,
+    observed,
+    opener,
+    traced,
+    traced_failures,
+)
 from spanbridge.testing import Spans, TracerProvider
 from tests.core.toys import describe, operation, setup
 
@@ -1083,6 +1094,52 @@ def test_a_scope_that_nobody_keeps_is_current_no_more(spans: Spans) -> None:
     before = get_current()
     scope = opener(setup(), operation(), "toy: site")((1,), {})
     assert scope is not None
+    assert get_current() is scope.context
+    del scope
+    assert get_current() is before
+    assert len(spans) == 1
+
+
+def event_scope(site: str) -> Any:
+    return opener(setup(), operation(), site, scope_class=EventScope)((), {})
+
+
+def test_events(spans: Spans) -> None:
+    before, scope = get_current(), event_scope("toy: site")
+    heard: list[Any] = []
+    ending(lambda *args, **kwargs: heard.append((args, kwargs)), "toy: site")(1, key=2)
+    assert heard == [((1,), {"key": 2})]
+    assert current_name() == "toy"
+    ending(scope.complete, "toy: site")("result")
+    assert get_current() is before
+    assert len(spans) == 1
+
+
+def test_end_of_events_that_fails(spans: Spans, caplog: pytest.LogCaptureFixture) -> None:
+    before = get_current()
+    outer, inner = event_scope("toy: outer"), event_scope("toy: inner")
+    for hear in (ending(boom, "toy: inner"), ending(boom, "toy: outer")):
+        hear()
+    assert (inner.ended, outer.ended) == (True, True)
+    assert get_current() is before
+    assert len(spans) == 2
+    assert len(caplog.messages) == 2
+
+
+def test_end_of_events_that_fails_where_something_else_is_current(spans: Spans) -> None:
+    ending(boom, "toy: site")()
+    scope = event_scope("toy: site")
+    ending(boom, "toy: another")()
+    with trace.get_tracer("toys").start_as_current_span("the application's"):
+        ending(boom, "toy: site")()
+        assert current_name() == "the application's"
+    assert current_name() == "toy"
+    assert not scope.ended
+    scope.end()
+
+
+def test_event_scope_that_nobody_keeps_is_current_no_more(spans: Spans) -> None:
+    before, scope = get_current(), event_scope("toy: site")
     assert get_current() is scope.context
     del scope
     assert get_current() is before

@@ -16,6 +16,7 @@ from time import time_ns
 from traceback import format_exception
 from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from weakref import ref
 
 from opentelemetry import trace
 from opentelemetry.context import (
@@ -57,6 +58,7 @@ Attributes = Mapping[str, "AttributeValue"]
 HTTP, DATABASE, MESSAGING, RPC = 1, 2, 4, 8
 
 _COVERED = create_key("spanbridge-covered-layers")
+_SCOPE = create_key("spanbridge-scope")
 # The plain key is what opentelemetry-instrumentation's own suppression sets besides its unique one.
 _SUPPRESS_PLAIN = "suppress_instrumentation"
 _NO_KWARGS: dict[str, Any] = {}
@@ -191,7 +193,7 @@ def record_failure(
 class Scope(Generic[R]):
     """One open span, current until the call returns; ends exactly once."""
 
-    __slots__ = ("args", "context", "ended", "kwargs", "operation", "record", "site", "span", "token")
+    __slots__ = ("__weakref__", "args", "context", "ended", "kwargs", "operation", "record", "site", "span", "token")
 
     def __init__(
         self,
@@ -352,6 +354,48 @@ class LastingScope(Scope[R]):
             self.close()
 
 
+class EventScope(LastingScope[R]):
+    """A scope that one event of a library opens and another ends; its context leads back to it."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        operation: Operation[R],
+        record: R,
+        span: Span,
+        context: Context,
+        site: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        inside = Context(context | {_SCOPE: ref(self)})
+        super().__init__(operation, record, span, inside, site, args, kwargs)
+
+
+def ending(receiver: Callable[..., None], site: str) -> Callable[..., None]:
+    """Return a receiver of the event that ends an `EventScope`; should it fail, the scope that is current ends.
+
+    Args:
+        receiver: finds the scope and ends it.
+        site: where the scope was opened, as `opener` was told.
+    """
+
+    @wraps(receiver)
+    def receive(*args: Any, **kwargs: Any) -> None:
+        try:
+            receiver(*args, **kwargs)
+        except Exception as error:
+            report(f"{site}: hearing of the end", error)
+            context = get_current()
+            known: Any = context.get(_SCOPE)
+            scope: Scope[Any] | None = known and known()
+            if scope is not None and scope.context is context and scope.site == site:
+                scope.end()
+
+    return receive
+
+
 def _goes_on(kind: type) -> bool:
     """Say whether a result of this class goes on after the call, in a way that can be followed.
 
@@ -477,7 +521,7 @@ def opener(
         operation: the kind of call.
         site: names the patch point in reports.
         wrapped: the original, to tell arguments that it takes, and the describer does not, from wrong ones.
-        scope_class: `Scope` for callers that end every scope themselves.
+        scope_class: `Scope` for callers that end every scope themselves, `EventScope` for those that hear of the end.
     """
     source, fresh = setup.source, operation.fresh
     describe, name_of, attributes_of = operation.describe, operation.name, operation.attributes
