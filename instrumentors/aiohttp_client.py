@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.context import attach, detach
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from spanbridge.conventions import detail, http, http_client
 from spanbridge.core import semconv
+from spanbridge.core.context import attached
 from spanbridge.core.guard import guarded
 from spanbridge.core.instrumentor import MARK, Instrumentor
 from spanbridge.core.options import Option
@@ -141,14 +141,11 @@ def _follow_connections(config: TraceConfig, setup: Setup) -> None:
 
     def started(session: Any, context: Any) -> None:
         if context.scope is not None:
-            token = attach(context.scope.context)
-            try:
+            with attached(context.scope.context):
                 context.connect = connect = begin((session,), {})
                 if connect is not None:
                     connect.leave()
                     connect.last()
-            finally:
-                detach(token)
 
     def ended(context: Any) -> None:
         if context.connect is not None:

@@ -7,7 +7,6 @@ Not traced: templates, `websocket_connect`, the messages of a websocket.
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
 from functools import lru_cache, partial, wraps
 from inspect import iscoroutine, signature
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from opentelemetry.instrumentation.propagators import FuncSetter, get_global_res
 from opentelemetry.propagators.textmap import Getter
 
 from spanbridge.conventions import http, http_server
-from spanbridge.core.context import attach, detach, get_current
+from spanbridge.core.context import attached, get_current
 from spanbridge.core.guard import guarded
 from spanbridge.core.instrumentor import Instrumentor
 from spanbridge.core.patching import Library, Patch
@@ -26,7 +25,7 @@ from spanbridge.version import __version__ as __version__
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from opentelemetry.context import Context
     from opentelemetry.trace import Span
@@ -272,15 +271,6 @@ def _unfinished(scope: Scope[http_server.Request], result: Any) -> object:
     return scope  # nobody looks at the result
 
 
-@contextmanager
-def _current(context: Context) -> Iterator[None]:
-    token = attach(context)
-    try:
-        yield
-    finally:
-        detach(token)
-
-
 def _carrying(wrapped: Wrapped) -> Wrapped:
     """Before 5.0, callbacks run with what Tornado's own contexts attach, and not with the context of who left them."""
     if sys.modules["tornado"].version_info >= (5,):
@@ -289,7 +279,7 @@ def _carrying(wrapped: Wrapped) -> Wrapped:
 
     @wraps(wrapped)
     def call(*args: Any, **kwargs: Any) -> Any:
-        with StackContext(partial(_current, get_current())):
+        with StackContext(partial(attached, get_current())):
             return wrapped(*args, **kwargs)
 
     return call
@@ -311,7 +301,7 @@ def _finishing(wrapped: Wrapped, setup: Setup) -> Wrapped:
 
 
 async def _within(coroutine: Any, context: Context) -> Any:
-    with _current(context):
+    with attached(context):
         return await coroutine
 
 
@@ -329,7 +319,7 @@ def _receiving(wrapped: Wrapped, setup: Setup) -> Wrapped:
         scope = find(*args, **kwargs)
         if scope is None:
             return wrapped(*args, **kwargs)
-        with _current(scope.context):
+        with attached(scope.context):
             result = wrapped(*args, **kwargs)
         return _within(result, scope.context) if iscoroutine(result) else result
 

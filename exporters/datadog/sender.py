@@ -11,8 +11,9 @@ from random import uniform
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, set_value
 
+from spanbridge.core.context import attached
 from spanbridge.core.guard import first_time, logger, report
 from spanbridge.exporters.datadog.encoding import halves, join, join_v05
 from spanbridge.exporters.datadog.info import AgentInfo, read_info
@@ -257,11 +258,8 @@ class Sender:
     def _ask(self, request: Request, timeout: float) -> Reply:
         # The plain key is what instrumentations of OpenTelemetry's early days look for.
         context = set_value("suppress_instrumentation", True)
-        token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, context))
-        try:
+        with attached(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, context)):
             return self._transport.send(request, timeout)
-        finally:
-            detach(token)
 
     def _pause(self) -> float:
         """Wait longer each time, and not in step with other processes."""

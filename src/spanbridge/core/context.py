@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 from opentelemetry.trace import INVALID_SPAN, set_span_in_context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from opentelemetry.trace import Span
 
@@ -50,6 +50,16 @@ def abandon(token: Any, context: Context) -> None:
     if variable is not None and variable.get() is context:
         with suppress(ValueError):  # of another place, which has inherited it
             variable.reset(token)
+
+
+@contextmanager
+def attached(context: Context) -> Iterator[None]:
+    """Make `context` the current one within a `with` statement; what is left attached there goes with it."""
+    token = attach(context)
+    try:
+        yield
+    finally:
+        detach(token)
 
 
 def with_span(span: Span, context: Context) -> Context:

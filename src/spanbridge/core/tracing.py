@@ -7,8 +7,8 @@ unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import wraps
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
@@ -37,7 +37,7 @@ from opentelemetry.trace import (
     StatusCode,
 )
 
-from spanbridge.core.context import SPAN_KEY, abandon, attach, detach, get_current
+from spanbridge.core.context import SPAN_KEY, abandon, attach, attached, detach, get_current
 from spanbridge.core.guard import described, guarded, report
 from spanbridge.version import __version__
 
@@ -419,16 +419,6 @@ async def _awaited(scope: Scope[Any], awaitable: Any) -> Any:
     return scope.finish(result)
 
 
-@contextmanager
-def _within(scope: Scope[Any]) -> Iterator[None]:
-    """Be current while a generator is closed: what it attached and left attached, it detaches to our context now."""
-    token = attach(scope.context)
-    try:
-        yield
-    finally:
-        detach(token)
-
-
 def _steps(begin: Begin, wrapped: Wrapped) -> Wrapped:
     """Return a generator function that runs the one that `wrapped` makes, in a span from its first step to its last."""
 
@@ -455,7 +445,7 @@ def _steps(begin: Begin, wrapped: Wrapped) -> Wrapped:
                 try:
                     sent, step = (yield item), generator.send
                 except GeneratorExit:
-                    with _within(scope):
+                    with attached(scope.context):
                         generator.close()
                     raise
                 except BaseException as error:
@@ -495,7 +485,7 @@ def _async_steps(begin: Begin, wrapped: Wrapped) -> Wrapped:
                 try:
                     sent, step = (yield item), generator.asend
                 except GeneratorExit:
-                    with nullcontext() if scope is None else _within(scope):
+                    with nullcontext() if scope is None else attached(scope.context):
                         await generator.aclose()
                     raise
                 except BaseException as error:
