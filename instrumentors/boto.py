@@ -1,6 +1,7 @@
 """boto 2: one CLIENT span per API call, by `make_request` of its two kinds of connections; what is below is folded in.
 
-Query services (EC2, SQS ...) tell the action; for the others (S3, Lambda ...) it is the HTTP method, and who called.
+Query services (EC2, SQS ...) tell the action; for the others (S3, Lambda ...) it is the HTTP method, and who called;
+those that speak JSON (DynamoDB, Kinesis ...) send by themselves, with the action in a header.
 """
 
 from __future__ import annotations
@@ -58,6 +59,12 @@ def _auth(connection: Any, method: str, path: str, *args: Any, **kwargs: Any) ->
     return Call(connection, method, _caller(), {"path": path})
 
 
+def _json(connection: Any, request: Any, *args: Any, **kwargs: Any) -> Call | None:
+    target = request.headers.get("X-Amz-Target")
+    action = target and str(target).rpartition(".")[2]
+    return Call(connection, action, action, {}) if action else None
+
+
 def _caller() -> str | None:
     """Name the function that called the service's own `make_request`."""
     frame: Any = sys._getframe(2)  # noqa: SLF001 - there is no other way to know
@@ -66,9 +73,11 @@ def _caller() -> str | None:
     return None if frame is None or frame.f_back is None else frame.f_back.f_code.co_name
 
 
-def _request(describe: Callable[..., Call]) -> Callable[[Wrapped, Setup], Wrapped]:
+def _request(describe: Callable[..., Call | None], *, layer: int = 0) -> Callable[[Wrapped, Setup], Wrapped]:
     def advice(wrapped: Wrapped, setup: Setup) -> Wrapped:
         contrib = setup.semconv.contrib
+        if contrib and describe is _json:
+            return wrapped
         status_keys, method_keys = (
             [key for key, _ in pick(setup.semconv.http, ((old, ""),), ((stable, ""),))]
             for old, stable in (
@@ -115,6 +124,7 @@ def _request(describe: Callable[..., Call]) -> Callable[[Wrapped, Setup], Wrappe
             describe,
             lambda call: f"{call.endpoint}.command" if contrib else f"{call.endpoint}.{call.word}",
             attributes,
+            layer=layer,
             covers=HTTP,
             parent=contrib_kind if contrib else None,
             succeeded=succeeded,
@@ -131,4 +141,6 @@ class BotoInstrumentor(Instrumentor):
     patches = (
         Patch("boto.connection", "AWSQueryConnection.make_request", _request(_query)),
         Patch("boto.connection", "AWSAuthConnection.make_request", _request(_auth)),
+        # In the same layer as what it covers: within one of the former's spans it makes none.
+        Patch("boto.connection", "AWSAuthConnection._mexe", _request(_json, layer=HTTP)),
     )

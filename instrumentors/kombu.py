@@ -29,7 +29,11 @@ def _is_celerys(exchange: str, body: Any) -> bool:
 
 def _message(action: str, exchange: str, routing_key: str, headers: Any, connection: Any) -> Message:
     destination = exchange or routing_key
-    named = (("kombu.exchange", exchange), ("kombu.routing_key", routing_key))
+    named = (
+        ("kombu.exchange", exchange),
+        ("kombu.routing_key", routing_key),
+        ("kombu.virtual_host", getattr(connection, "virtual_host", None)),
+    )
     return Message(
         f"{action} {destination}" if destination else action,
         headers,

@@ -259,8 +259,8 @@ def task_name(name: str, attributes: Attributes) -> str:
 
 
 def exchange(name: str, attributes: Attributes) -> str:
-    """The exchange that the message went through."""
-    return text(attributes, "kombu.exchange", "messaging.destination.name") or name
+    """The exchange that the message went through; none, and so the operation, for the default one."""
+    return text(attributes, "kombu.exchange")
 
 
 def grpc_path(name: str, attributes: Attributes) -> str:

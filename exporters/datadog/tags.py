@@ -333,7 +333,10 @@ CELERY: dict[str, Target] = _MESSAGING | {
     "messaging.destination": "celery.routing_key",
     "celery.task_name": None,  # the resource
 }
-KOMBU: dict[str, Target] = _MESSAGING | {"messaging.message.body.size": number("kombu.body_length")}
+KOMBU: dict[str, Target] = _MESSAGING | {
+    "messaging.message.body.size": number("kombu.body_length"),
+    "kombu.virtual_host": "out.vhost",
+}
 PLAIN: dict[str, Target] = _STEERING | _PEER
 
 OTLP: dict[str, Target] = _STEERING | {

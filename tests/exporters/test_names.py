@@ -120,7 +120,9 @@ CLASSIC: list[tuple[str, SpanKind, str, dict[str, Any], tuple[str | None, str, s
     ("celery", PRODUCER, "apply_async/tasks.add", {}, ("celery-producer", "celery.apply", "tasks.add", "")),
     ("celery", CONSUMER, "run/tasks.add", {"celery.task_name": "tasks.add"},
      ("celery-worker", "celery.run", "tasks.add", "worker")),
-    ("kombu", PRODUCER, "send", {"messaging.destination.name": "orders"}, (None, "kombu.publish", "orders", "worker")),
+    ("kombu", PRODUCER, "send", {"kombu.exchange": "orders"}, (None, "kombu.publish", "orders", "worker")),
+    ("kombu", PRODUCER, "send", {"messaging.destination.name": "jobs"},
+     (None, "kombu.publish", "kombu.publish", "worker")),
     ("jinja2", INTERNAL, "jinja2.render", {"jinja2.template_name": "a.html"},
      (None, "jinja2.render", "a.html", "template")),
     ("jinja2", INTERNAL, "jinja2.compile", {}, (None, "jinja2.compile", "<memory>", "template")),
@@ -328,7 +330,7 @@ V1 = [
     ("botocore", CLIENT, {"rpc.service": "SQS", "rpc.method": "SendMessage"},
      ("aws.sqs.send", "sqs.sendmessage", "http")),
     ("grpc", SERVER, {"rpc.method": "p.G/H"}, ("grpc.server.request", "/p.G/H", "grpc")),
-    ("kombu", PRODUCER, {"messaging.destination.name": "q"}, ("kombu.send", "q", "worker")),
+    ("kombu", PRODUCER, {"kombu.exchange": "q"}, ("kombu.send", "q", "worker")),
     ("celery", CONSUMER, {"celery.task_name": "t"}, ("celery.run", "t", "worker")),
 ]  # fmt: skip
 

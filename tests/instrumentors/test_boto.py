@@ -11,6 +11,7 @@ import pytest
 with warnings.catch_warnings():  # it imports `imp`, and leaves an importer of the old kind before all later imports
     warnings.simplefilter("ignore")
     pytest.importorskip("boto")
+    import boto.dynamodb2
     import boto.ec2
     import boto.s3.connection
     from boto.exception import S3ResponseError
@@ -86,6 +87,14 @@ def test_a_query_service(aws: dict[str, Any], spans: Spans, payload: Payload) ->
     ((mapped,),) = payload()
     assert (mapped["resource"], mapped["meta"]["region"]) == ("127.describeinstances", "eu-west-1")
     assert mapped["meta"]["aws.partition"] == "aws"
+
+
+def test_a_service_that_speaks_json(aws: dict[str, Any], spans: Spans, payload: Payload) -> None:
+    proxy = {**aws, "port": 80, "proxy": "127.0.0.1", "proxy_port": aws["port"]}
+    assert boto.dynamodb2.connect_to_region("eu-west-1", **proxy).list_tables() == {"TableNames": []}
+    ((mapped,),) = payload()
+    assert (mapped["service"], mapped["resource"]) == ("aws.dynamodb", "dynamodb.listtables")
+    assert (mapped["meta"]["aws.operation"], mapped["meta"]["region"]) == ("ListTables", "eu-west-1")
 
 
 def test_the_service_says_no(aws: dict[str, Any], spans: Spans, payload: Payload) -> None:

@@ -89,6 +89,7 @@ def test_publishing_and_receiving(connection: Any, spans: Spans, payload: Payloa
         "messaging.destination.name": "orders",
         "kombu.exchange": "orders",
         "kombu.routing_key": "new",
+        "kombu.virtual_host": connection.virtual_host,
         **broker,
     }
     assert sent["attributes"] == shared | {
