@@ -271,10 +271,12 @@ def endings(session: nox.Session) -> None:
 
 @nox.session(python=FOUND[MAIN])
 def soak(session: nox.Session) -> None:
-    """Do a million operations under tracemalloc, Agent up and Agent down; then a million spans at full speed."""
-    session.install(_wheel(session), "opentelemetry-sdk", "pytest")  # the tests' servers report through pytest
+    """Do a million operations under tracemalloc, Agent up and Agent down; 10,000 contexts at once; a million spans."""
+    # The tests' servers report through pytest.
+    session.install(_wheel(session), "opentelemetry-sdk", "pytest", *_newest_of("gevent", MAIN))
     session.run("python", "-m", "tests.soak.operations", *session.posargs)
     if not session.posargs:
+        session.run("python", "-m", "tests.soak.contexts")
         session.run("python", "-m", "tests.soak.million_spans")
 
 

@@ -7,8 +7,8 @@ and forked children keep the decision.
 from __future__ import annotations
 
 import os
+from _thread import RLock  # not threading's, where gevent puts one that the threads of its hub cannot share
 from dataclasses import dataclass, field
-from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from opentelemetry.context import create_key, get_value
