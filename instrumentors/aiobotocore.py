@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spanbridge.conventions import aws
+from spanbridge.conventions import aws, bedrock
 from spanbridge.core.instrumentor import Instrumentor
 from spanbridge.core.patching import Library, Patch
 from spanbridge.version import __version__ as __version__
@@ -16,4 +16,7 @@ class AiobotocoreInstrumentor(Instrumentor):
     patches = (
         Patch("aiobotocore.client", "AioBaseClient._make_api_call", aws.call),
         Patch("botocore.endpoint", "Endpoint.prepare_request", aws.sign),
+        Patch("aiobotocore.eventstream", "AioEventStream.__aiter__", bedrock.events),
+        Patch("botocore.eventstream", "EventStream.close", bedrock.closing),
+        Patch("aiobotocore.response", "StreamingBody.read", bedrock.reading),
     )

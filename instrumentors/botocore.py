@@ -5,7 +5,7 @@ Messages carry the context: SQS, SNS, Kinesis, EventBridge, Step Functions, Lamb
 
 from __future__ import annotations
 
-from spanbridge.conventions import aws
+from spanbridge.conventions import aws, bedrock
 from spanbridge.core.instrumentor import Instrumentor
 from spanbridge.core.patching import Library, Patch
 from spanbridge.instrumentors.aiobotocore import AiobotocoreInstrumentor as AiobotocoreInstrumentor
@@ -24,4 +24,7 @@ class BotocoreInstrumentor(Instrumentor):
     patches = (
         Patch("botocore.client", "BaseClient._make_api_call", aws.call),
         Patch("botocore.endpoint", "Endpoint.prepare_request", aws.sign),
+        Patch("botocore.eventstream", "EventStream.__iter__", bedrock.events),
+        Patch("botocore.eventstream", "EventStream.close", bedrock.closing),
+        Patch("botocore.response", "StreamingBody.read", bedrock.reading),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import urllib.request
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,10 @@ with warnings.catch_warnings():  # old versions, on today's Python
     warnings.simplefilter("ignore", DeprecationWarning)
     session = pytest.importorskip("aiobotocore.session")
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EventStreamError
 
 from spanbridge.instrumentors.botocore import AiobotocoreInstrumentor, BotocoreInstrumentor
+from tests.eventstream import converse, fault
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -114,3 +116,91 @@ def test_a_call_that_is_cancelled(run: Any, spans: Spans) -> None:
         ("SQS.CreateQueue", "UNSET"),
         ("SQS.ReceiveMessage", "UNSET"),
     ]
+
+
+class Answer:
+    """What aiobotocore reads of a response, with a body in pieces."""
+
+    status_code, url = 200, "http://aws.example"
+
+    def __init__(self, content_type: str, *pieces: bytes) -> None:
+        self.headers = {"content-type": content_type}
+        self.raw = self
+        self.content = self
+        self.pieces = list(pieces)
+
+    async def read(self, amount: int) -> bytes:
+        return self.pieces.pop(0) if self.pieces else b""
+
+    async def iter_chunks(self) -> Any:
+        for piece in self.pieces:
+            yield piece, True
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def ask(spans: Spans) -> Iterator[Callable[..., Any]]:
+    """Run a coroutine function with a client of Bedrock's, which is answered as the test says."""
+    if "bedrock-runtime" not in SESSION.get_available_services():
+        pytest.skip("this version has no such service yet")
+
+    def with_client(answer: Answer, work: Callable[[Any], Awaitable[Any]]) -> Any:
+        async def respond(request: Any, **kwargs: Any) -> Any:
+            return answer
+
+        async def main() -> Any:
+            keys = {"aws_access_key_id": "AKIAEXAMPLE", "aws_secret_access_key": "x"}
+            async with SESSION.create_client("bedrock-runtime", "eu-west-1", **keys) as client:
+                client.meta.events.register("before-send.bedrock-runtime", respond)
+                return await work(client)
+
+        return asyncio.run(main())
+
+    AiobotocoreInstrumentor().instrument()
+    yield with_client
+    AiobotocoreInstrumentor().uninstrument()
+
+
+USED = {"gen_ai.usage.input_tokens": 3, "gen_ai.usage.output_tokens": 4, "gen_ai.response.finish_reasons": ("length",)}
+
+
+def test_a_models_whole_answer(ask: Any, spans: Spans, payload: Payload) -> None:
+    document = {"generation": "hunter2", "prompt_token_count": 3, "generation_token_count": 4, "stop_reason": "length"}
+    text = json.dumps(document).encode()
+
+    async def work(client: Any) -> None:
+        body = (await client.invoke_model(modelId="meta.llama", body="{}"))["body"]
+        assert len(spans) == 0
+        assert b"".join([chunk async for chunk in body.iter_chunks(9)]) == text
+        assert len(spans) == 1
+
+    ask(Answer("application/json", text[:9], text[9:]), work)
+    assert spans[0]["attributes"].items() >= USED.items()
+
+
+def test_a_models_stream(ask: Any, spans: Spans, payload: Payload) -> None:
+    events = (
+        {"contentBlockDelta": {"delta": {"text": "hunter2"}, "contentBlockIndex": 0}},
+        {"messageStop": {"stopReason": "length"}},
+        {"metadata": {"usage": {"inputTokens": 3, "outputTokens": 4, "totalTokens": 7}, "metrics": {"latencyMs": 5}}},
+    )
+
+    async def work(client: Any) -> None:
+        stream = (await client.converse_stream(modelId="a.model", messages=[]))["stream"]
+        assert [kind async for event in stream for kind in event] == [kind for event in events for kind in event]
+        assert len(spans) == 1
+
+    ask(Answer("application/vnd.amazon.eventstream", *converse(*events)), work)
+    assert spans[0]["attributes"].items() >= USED.items()
+    assert "hunter2" not in str(spans[0])
+
+
+def test_a_models_stream_that_breaks_off(ask: Any, spans: Spans) -> None:
+    async def work(client: Any) -> None:
+        stream = (await client.converse_stream(modelId="a.model", messages=[]))["stream"]
+        with pytest.raises(EventStreamError):
+            [event async for event in stream]
+
+    ask(Answer("application/vnd.amazon.eventstream", fault("throttlingException", "not so fast")), work)
+    assert [span["status"] for span in spans] == ["ERROR"]

@@ -18,7 +18,6 @@ with warnings.catch_warnings():  # old versions, on today's Python
     pytest.importorskip("botocore.session")
 
 import botocore.session
-from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ClientError, EndpointConnectionError, ParamValidationError
 
 from spanbridge.core.options import load_vendor_settings
@@ -337,54 +336,6 @@ def test_a_function(aws: Clients, spans: Spans, name: str) -> None:
     assert (context["client"], context["custom"]["k"], invoked["Payload"]) == ({"app": "x"}, "v", b'{"a": 1}')
     assert context_in(spans, context["custom"])
     assert attributes_of(spans, "faas") == {"faas.invoked_name": "resize", "faas.invoked_provider": "aws"}
-
-
-@pytest.mark.parametrize(
-    ("params", "name", "asked"),
-    [
-        (
-            {"messages": [{"role": "user", "content": [{"text": "hunter2"}]}], "inferenceConfig": {"maxTokens": 9}},
-            "chat amazon.nova",
-            {"max_tokens": 9},
-        ),
-        ({"body": json.dumps({"inputText": "hunter2"})}, "text_completion amazon.nova", {}),
-        (
-            {"body": json.dumps({"messages": ["hunter2"], "p": 0.5, "stop": ["."], "max_gen_len": 9}).encode()},
-            "chat amazon.nova",
-            {"top_p": 0.5, "stop_sequences": (".",), "max_tokens": 9},
-        ),
-        (
-            {"body": json.dumps({"textGenerationConfig": {"temperature": 0, "maxTokenCount": 9}})},
-            "text_completion amazon.nova",
-            {"temperature": 0, "max_tokens": 9},
-        ),
-        ({"body": "no JSON"}, "text_completion amazon.nova", {}),
-    ],
-)
-def test_a_model_is_asked(
-    aws: Clients, spans: Spans, payload: Payload, params: dict[str, Any], name: str, asked: dict[str, Any]
-) -> None:
-    """The conversation stays out of the span."""
-    if "bedrock-runtime" not in SESSION.get_available_services():
-        pytest.skip("this version has no such service yet")
-    client = aws("bedrock-runtime")
-    usage = {"inputTokens": 3, "outputTokens": 4, "totalTokens": 7}
-    client._endpoint.make_request = lambda *_: (AWSResponse("", 200, {}, None), {"stopReason": "stop", "usage": usage})
-    (client.invoke_model if "body" in params else client.converse)(modelId="amazon.nova", **params)
-    (span,) = spans
-    assert (span["name"], span["kind"]) == (name, "CLIENT")
-    assert attributes_of(spans, "gen_ai") == {
-        "gen_ai.provider.name": "aws.bedrock",
-        "gen_ai.operation.name": name.partition(" ")[0],
-        "gen_ai.request.model": "amazon.nova",
-        **{f"gen_ai.request.{key}": value for key, value in asked.items()},
-        "gen_ai.response.finish_reasons": ("stop",),
-        "gen_ai.usage.input_tokens": 3,
-        "gen_ai.usage.output_tokens": 4,
-    }
-    assert "hunter2" not in str(span)
-    ((mapped,),) = payload()
-    assert mapped["name"] == "bedrock-runtime.command"
 
 
 def test_a_table(aws: Clients, spans: Spans, payload: Payload) -> None:

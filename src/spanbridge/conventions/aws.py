@@ -17,7 +17,8 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.propagate import inject
 from opentelemetry.trace import SpanKind, get_current_span
 
-from spanbridge.conventions import aws_messages, aws_services, http
+from spanbridge.conventions import aws_messages, aws_services, bedrock, http
+from spanbridge.conventions.fields import values
 from spanbridge.core.guard import guarded
 from spanbridge.core.options import Option, boolean, setting
 from spanbridge.core.semconv import pick
@@ -82,7 +83,7 @@ class Call:
         meta = client.meta
         self.model = meta.service_model
         self.service: str = self.model.service_name
-        self.generation = aws_services.generation(operation, params) if self.service == "bedrock-runtime" else {}
+        self.generation = bedrock.asked(operation, params) if self.service == "bedrock-runtime" else {}
         self.region: str | None = meta.region_name
         self.host, self.port = http.host_and_port(meta.endpoint_url or "")
         if self.port is None and self.host:
@@ -137,7 +138,7 @@ class _Convention:
             "server.port": call.port,
             **self.constant.get(call.service, {}),
         }
-        rendered.update(aws_services.values(self.request.get(call.service, ()), call.params))
+        rendered.update(values(self.request.get(call.service, ()), call.params))
         rendered.update(call.generation)
         if not self.contrib:
             rendered["aws.endpoint_prefix"] = call.model.endpoint_prefix
@@ -160,6 +161,14 @@ class _Convention:
         if self.response_hook is not None:
             self.response_hook(span, call.service, call.operation, result)
 
+    def follow(self, scope: Scope[Call], result: Any) -> Any:
+        """Describe a model's answer as far as it is there, and let the span go on until all of it has been read."""
+        call, span = scope.record, scope.span
+        if not call.generation or not span.is_recording() or not bedrock.keep(scope, call.operation, result):
+            return None
+        self.succeeded(span, call, result)
+        return result
+
     def failed(self, span: Span, call: Call, error: BaseException) -> None:
         """A ClientError carries the service's answer, which may be none of a failure (304 for what is not modified)."""
         answer = getattr(error, "response", None)
@@ -170,7 +179,7 @@ class _Convention:
 
     def _answered(self, span: Span, call: Call, result: dict[str, Any]) -> None:
         metadata = _metadata(result)
-        found = dict(aws_services.values(self.response.get(call.service, ()), result))
+        found = dict(values(self.response.get(call.service, ()), result))
         if (request_id := _request_id(metadata)) is not None:
             found["aws.request_id"] = request_id
         if (attempts := metadata.get("RetryAttempts")) is not None:
@@ -211,6 +220,7 @@ def call(wrapped: Wrapped, setup: Setup) -> Wrapped:
         succeeded=convention.succeeded,
         failed=convention.failed,
         fresh=True,
+        stream=convention.follow,
     )
     send = traced(wrapped, setup, operation)
     if convention.contrib:

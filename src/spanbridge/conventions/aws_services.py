@@ -7,24 +7,14 @@ https://opentelemetry.io/docs/specs/semconv/cloud-providers/aws-sdk/
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-Shape: TypeAlias = "Callable[[Any], Any] | None"
-Field: TypeAlias = "tuple[str, str, Shape]"
-"""An attribute, where its value is (`ProvisionedThroughput.ReadCapacityUnits`), and what to make of it."""
+from spanbridge.conventions import bedrock
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def values(fields: tuple[Field, ...], source: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the attributes that `source`, parameters or a result, has values for."""
-    for attribute, path, shape in fields:
-        value = source
-        for step in path.split("."):
-            value = value.get(step) if isinstance(value, Mapping) else None
-        if value is not None and shape is not None:
-            value = shape(value)
-        if value is not None and value != "":
-            yield attribute, value
+    from spanbridge.conventions.fields import Field
 
 
 def _one(value: Any) -> list[Any]:
@@ -91,51 +81,6 @@ _TABLES: tuple[Field, ...] = (
     ("aws.dynamodb.total_segments", "TotalSegments", None),
 )
 
-# What a model is asked for: Converse has one way to say it, the models behind InvokeModel have theirs.
-# https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters.html
-_MODELS: tuple[Field, ...] = tuple(
-    (f"gen_ai.request.{name}", path, shape)
-    for name, shape, paths in (
-        ("max_tokens", None, ("max_tokens", "max_gen_len", "maxTokenCount", "maxTokens", "max_new_tokens")),
-        ("temperature", None, ("temperature",)),
-        ("top_p", None, ("p", "top_p", "topP")),
-        ("stop_sequences", list, ("stop", "stop_sequences", "stopSequences")),
-    )
-    for key in paths
-    for path in (key, f"textGenerationConfig.{key}", f"inferenceConfig.{key}")
-)
-_LARGEST_PROMPT = 256 << 10
-
-
-def generation(operation: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Answer the `gen_ai` attributes of a call of Bedrock's runtime; nothing of the conversation.
-
-    https://opentelemetry.io/docs/specs/semconv/gen-ai/aws-bedrock/
-    """
-    model = params.get("modelId")
-    if not model:
-        return {}
-    asked: Any = params
-    if operation.startswith("InvokeModel"):
-        asked = _document(params.get("body"))
-        chat = "messages" in asked
-        kind = "embeddings" if "embed" in model else "chat" if chat else "text_completion"
-    else:
-        kind = "chat"
-    return {"gen_ai.operation.name": kind, "gen_ai.request.model": model, **dict(values(_MODELS, asked))}
-
-
-def _document(body: Any) -> dict[str, Any]:
-    """Read a JSON object, unless it is too large to read on the way, or a file, which would be read for good."""
-    if not isinstance(body, (str, bytes, bytearray)) or len(body) > _LARGEST_PROMPT:
-        return {}
-    try:
-        document = json.loads(body)
-    except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}
-
-
 REQUEST: dict[str, tuple[Field, ...]] = {
     "dynamodb": _TABLES,
     "events": (("aws.events.rule.name", "Name", None),),
@@ -160,13 +105,7 @@ REQUEST: dict[str, tuple[Field, ...]] = {
     "stepfunctions": _STATES,
 }
 RESPONSE: dict[str, tuple[Field, ...]] = {
-    "bedrock-runtime": (
-        ("gen_ai.response.finish_reasons", "stopReason", _one),
-        ("gen_ai.usage.input_tokens", "usage.inputTokens", None),
-        ("gen_ai.usage.output_tokens", "usage.outputTokens", None),
-        ("gen_ai.usage.cache_read.input_tokens", "usage.cacheReadInputTokens", None),
-        ("gen_ai.usage.cache_creation.input_tokens", "usage.cacheWriteInputTokens", None),
-    ),
+    "bedrock-runtime": bedrock.ANSWERED,
     "dynamodb": (
         ("aws.dynamodb.consumed_capacity", "ConsumedCapacity", _all_as_json),
         ("aws.dynamodb.item_collection_metrics", "ItemCollectionMetrics", _as_json),
