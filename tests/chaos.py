@@ -32,7 +32,7 @@ GLUE = {
     ("asgi.py", "watched_send"),  # awaits the server's `send`; what it notes is guarded
     ("aws.py", "call_plain"),  # calls one of two replacements
     ("aws.py", "call_async"),
-    ("aws.py", "_receives"),  # compares a name
+    ("aws_receiving.py", "receives"),  # compares a name
     ("carry.py", "__init__"),  # keeps its two arguments
     ("carry.py", "__call__"),  # runs the function that was handed over, in its context
     ("carry.py", "context_to_carry"),  # asks for the current context

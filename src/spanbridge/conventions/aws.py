@@ -1,34 +1,29 @@
 """AWS: one CLIENT span per API call, retries and transport folded in; the context travels with what the call sends.
 
-A call that receives messages gets its span once they are there, for it may continue what they carry.
 https://opentelemetry.io/docs/specs/semconv/cloud-providers/aws-sdk/
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import wraps
 from inspect import iscoroutinefunction
-from time import time_ns
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.context import detach
-from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.propagate import inject
 from opentelemetry.trace import SpanKind, get_current_span
 
 from spanbridge.conventions import aws_messages, aws_services, bedrock, http
+from spanbridge.conventions.aws_receiving import received, receives
 from spanbridge.conventions.fields import values
-from spanbridge.core.guard import guarded
 from spanbridge.core.options import Option, boolean, setting
 from spanbridge.core.semconv import pick
-from spanbridge.core.tracing import HTTP, Operation, cover, observed, opener, record_failure, traced
+from spanbridge.core.tracing import HTTP, Operation, observed, record_failure, traced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from opentelemetry.context import Context
-    from opentelemetry.trace import Span, SpanContext
+    from opentelemetry.trace import Span
 
     from spanbridge.core.tracing import Scope, Setup, Wrapped
 
@@ -49,8 +44,6 @@ OPTIONS: tuple[Option[Any], ...] = (
     ),
     Option("empty_polls", True, "Calls that receive nothing make spans as well.", boolean),
 )
-
-_MOST_LINKS = 128  # the SDK's default limit
 
 
 class Call:
@@ -225,18 +218,18 @@ def call(wrapped: Wrapped, setup: Setup) -> Wrapped:
     send = traced(wrapped, setup, operation)
     if convention.contrib:
         return send
-    receive = _received(wrapped, setup, convention, operation)
+    receive = received(wrapped, setup, operation, propagates=convention.propagates)
     if iscoroutinefunction(wrapped):
 
         @wraps(wrapped)
         async def call_async(*args: Any, **kwargs: Any) -> Any:
-            return await (receive if _receives(*args, **kwargs) else send)(*args, **kwargs)
+            return await (receive if receives(*args, **kwargs) else send)(*args, **kwargs)
 
         return call_async
 
     @wraps(wrapped)
     def call_plain(*args: Any, **kwargs: Any) -> Any:
-        return (receive if _receives(*args, **kwargs) else send)(*args, **kwargs)
+        return (receive if receives(*args, **kwargs) else send)(*args, **kwargs)
 
     return call_plain
 
@@ -244,98 +237,6 @@ def call(wrapped: Wrapped, setup: Setup) -> Wrapped:
 def _carry(scope: Scope[Call]) -> None:
     """Hand on the parameters that carry the context."""
     scope.args, scope.kwargs = (scope.record.client, scope.record.operation, scope.record.params), {}
-
-
-# Receiving: the call first, its span afterwards.
-
-
-def _receives(client: Any = None, operation_name: Any = None, *args: Any, **kwargs: Any) -> bool:
-    return operation_name in ("ReceiveMessage", "GetRecords")
-
-
-def _received(wrapped: Wrapped, setup: Setup, convention: _Convention, sending: Operation[Call]) -> Wrapped:
-    adopts, empty_polls = setup.options["continue_received"], setup.options["empty_polls"]
-
-    def parent(call: Call, context: Context) -> tuple[Context, SpanKind]:
-        adopted = adopts
-        if adopted is None and not get_current_span(context).get_span_context().is_valid:
-            adopted = len({span_context.trace_id for span_context in _span_contexts(call)}) == 1
-        return call.contexts[0] if adopted and call.contexts else context, SpanKind.CLIENT
-
-    operation = replace(sending, describe=lambda call: call, parent=parent, inject=None, prepare=None)
-    begin = opener(setup, operation, f"{setup.integration}: receiving")
-
-    def prepared(*args: Any, **kwargs: Any) -> Call | None:
-        if (setup.source.tracer is None and setup.source.resolve() is None) or not is_instrumentation_enabled():
-            return None
-        call = _describe(*args, **kwargs)
-        if call is not None and convention.propagates:
-            call.params = aws_messages.asking(call.service, call.params)
-        return call
-
-    def tell(call: Call, start: int, result: Any, error: BaseException | None = None) -> None:
-        if error is None:
-            call.contexts = aws_messages.contexts(call.service, result) if convention.propagates else []
-            if not empty_polls and not (result.get("Messages") or result.get("Records")):
-                return
-        scope = begin((call,), {}, start)
-        if scope is None:
-            return
-        try:
-            _link(scope.span, _span_contexts(call))
-        finally:
-            scope.complete(result) if error is None else scope.fail(error)
-
-    prepare, told = (guarded(function, f"{setup.integration}: receiving") for function in (prepared, tell))
-
-    if iscoroutinefunction(wrapped):
-
-        async def receive_async(*args: Any, **kwargs: Any) -> Any:
-            call = prepare(*args, **kwargs)
-            if call is None:
-                return await wrapped(*args, **kwargs)
-            start, token = time_ns(), cover(HTTP)
-            try:
-                result = await wrapped(call.client, call.operation, call.params)
-            except BaseException as error:
-                detach(token)
-                told(call, start, None, error)
-                raise
-            detach(token)
-            told(call, start, result)
-            return result
-
-        return receive_async
-
-    def receive(*args: Any, **kwargs: Any) -> Any:
-        call = prepare(*args, **kwargs)
-        if call is None:
-            return wrapped(*args, **kwargs)
-        start, token = time_ns(), cover(HTTP)
-        try:
-            result = wrapped(call.client, call.operation, call.params)
-        except BaseException as error:
-            detach(token)
-            told(call, start, None, error)
-            raise
-        detach(token)
-        told(call, start, result)
-        return result
-
-    return receive
-
-
-def _link(span: Span, contexts: list[SpanContext]) -> None:
-    """Link to the senders of messages, except to the one that the span continues."""
-    seen = {getattr(getattr(span, "parent", None), "span_id", None)}
-    for context in contexts:
-        if context.span_id not in seen and len(seen) <= _MOST_LINKS:
-            seen.add(context.span_id)
-            span.add_link(context)
-
-
-def _span_contexts(call: Call) -> list[SpanContext]:
-    return [get_current_span(context).get_span_context() for context in call.contexts]
 
 
 # The HTTP requests' own headers.
