@@ -275,7 +275,8 @@ def _inject(rpc: Rpc, context: Context) -> None:
     headers: dict[str, str] = {}
     inject(headers, context)
     lower = {key.lower(): value for key, value in headers.items()}  # all that HTTP/2 allows
-    rpc.metadata = (*(pair for pair in rpc.metadata if pair[0] not in lower), *lower.items())
+    others = [pair for pair in rpc.metadata if pair[0] not in lower] if rpc.metadata else ()
+    rpc.metadata = (*others, *lower.items())
 
 
 def number(code: Any) -> int | None:

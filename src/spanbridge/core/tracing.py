@@ -62,6 +62,7 @@ _SCOPE = create_key("spanbridge-scope")
 # The plain key is what opentelemetry-instrumentation's own suppression sets besides its unique one.
 _SUPPRESS_PLAIN = "suppress_instrumentation"
 _NO_KWARGS: dict[str, Any] = {}
+_update = dict.update
 _NO_PROVIDER = (ProxyTracerProvider, NoOpTracerProvider)
 
 
@@ -560,7 +561,8 @@ def opener(
                 within[_COVERED] = (covers, span)
             if found_at is not None:
                 within[found_at] = record
-            inside = Context(context | within)
+            inside = Context(context)
+            _update(inside, within)  # the one way to fill a Context without copying it once more
         except Exception as error:
             _report_start(error, site, wrapped, args, kwargs)
             return None
@@ -650,6 +652,7 @@ def traced(wrapped: Wrapped, setup: Setup, operation: Operation[Any]) -> Wrapped
         return call_async
 
     ordinary: type | None = None  # the class of results that was last seen not to go on after the call
+    plain = operation.stream is None and operation.succeeded is None
 
     @wraps(wrapped)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -663,6 +666,9 @@ def traced(wrapped: Wrapped, setup: Setup, operation: Operation[Any]) -> Wrapped
             raise
         nonlocal ordinary
         if type(result) is ordinary:
+            if plain:
+                scope.end()
+                return result
             return scope.finish(result)
         if not _goes_on(type(result)):
             ordinary = type(result)
