@@ -153,6 +153,41 @@ def test_a_file_wrapper_stays_one(spans: Spans, tmp_path: Any) -> None:
     assert [span["name"] for span in spans] == ["GET"]
 
 
+class FileBuffer:
+    """A file wrapper as waitress's: one can always close it."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(lambda: self.file.read(1), b"")
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("wrapper", [FileWrapper, FileBuffer])
+def test_what_can_only_be_read_is_made_within_the_span(spans: Spans, wrapper: Any) -> None:
+    class Made:
+        """No file: it makes what is read from it, as Molten's streams do."""
+
+        chunks = 2
+
+        def read(self, size: int) -> bytes:
+            with spans.provider.get_tracer("shop").start_as_current_span("chunk"):
+                self.chunks -= 1
+                return b"x" * (self.chunks >= 0)
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return wrapper(Made())
+
+    body = call(app, spans, **{"wsgi.file_wrapper": wrapper})
+    assert b"".join(body) == b"xx"
+    body.close()
+    assert [(span["name"], span["parent"]) for span in spans] == [*[("chunk", "GET")] * 3, ("GET", None)]
+
+
 def test_a_body_that_fails(spans: Spans) -> None:
     error = ValueError("broken")
 

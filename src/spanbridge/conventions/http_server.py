@@ -567,11 +567,18 @@ def _stream_body(scope: Scope[Request], body: Any) -> Any:
         return None
     stand_in = Body(scope, body)
     file_wrapper = scope.record.source.get("wsgi.file_wrapper")
-    if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
+    if isinstance(file_wrapper, type) and isinstance(body, file_wrapper) and _holds_file(body):
         # The server sends such a body by sendfile, if it recognises it: keep the object, and watch its closing.
         stand_in.watch()
         return body
     return stand_in
+
+
+def _holds_file(wrapper: Any) -> bool:
+    """Say whether a file wrapper holds what can be closed; what can only be read is made while it is read."""
+    # As wsgiref and gunicorn call it, or waitress; of others one sees the wrapper alone.
+    held = getattr(wrapper, "filelike", getattr(wrapper, "file", wrapper))
+    return hasattr(held, "close") and hasattr(wrapper, "close")
 
 
 class Body:
