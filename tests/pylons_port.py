@@ -35,6 +35,11 @@ EDITS = {
         ("unicode_errors=req_options['errors'],", ""),
         ("decode_param_names=req_options['decode_param_names']", ""),
     ),
+    "pylons/controllers/util.py": (  # WebOb's responses are exceptions themselves, and their headers are text
+        ("raise exc.exception", "raise exc"),
+        ("raise exc(location=url).exception", "raise exc(location=url)"),
+        ("location=url.encode('utf-8')", "location=url"),
+    ),
     "pylons/controllers/core.py": (
         ("'im_func'", "'__func__'"),
         ("if isinstance(response, str)", "if isinstance(response, bytes)"),

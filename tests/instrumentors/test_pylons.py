@@ -11,7 +11,7 @@ from opentelemetry import trace
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     pytest.importorskip("pylons")
-    from webob.exc import HTTPFound, status_map
+    from pylons.controllers.util import abort, redirect
 
     from tests.pylons_project import WSGIController, cached_template, make_app, pylons
 
@@ -34,10 +34,10 @@ class Items(WSGIController):  # type: ignore[misc]
         raise ValueError("broken")
 
     def refuse(self, code: str) -> None:
-        raise status_map[int(code)]
+        abort(int(code))
 
     def move(self) -> None:
-        raise HTTPFound(location="/items/1")
+        redirect("/items/1")
 
     def fail(self) -> str:
         pylons.response.status_int = 503
