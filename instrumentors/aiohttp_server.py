@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     from spanbridge.core.tracing import Operation, Scope, Wrapped
 
 
+class Request(http_server.Request):
+    """What a span says of one request to aiohttp. `begun` is the first response whose headers have been written."""
+
+    begun: Any = None
+
+
 class AiohttpGetter(Getter[Any]):
     """Reads headers from an `aiohttp.web.Request`."""
 
@@ -48,14 +54,14 @@ def _headers(request: Any) -> Iterable[tuple[str, str]]:
     return items
 
 
-def _reader(names: Semconv) -> Callable[[Any], http_server.Request]:
+def _reader(names: Semconv) -> Callable[[Any], Request]:
     """Compile what makes the neutral record of an `aiohttp.web.Request`."""
     contrib, old = names.contrib, names.http.old
     clean = http.contrib_query if contrib else http.query_cleaner(names, client=False)
     clean_url = http.url_cleaner(names)
 
-    def read(source: Any) -> http_server.Request:
-        request = http_server.Request(source, source, getter, source.method)
+    def read(source: Any) -> Request:
+        request = Request(source, source, getter, source.method)
         request.name = http.span_name(request.method)
         fields = request.fields
         fields["url.scheme"], path = source.scheme, source.path
@@ -108,8 +114,7 @@ class _Server(http_server.Server):
 
     def succeeded(self, span: Span, request: http_server.Request, result: Any) -> None:
         response = result[0] if isinstance(result, tuple) else result
-        if request.gone is None:
-            self.responded(span, response.status, response.headers.items())
+        self._begun(span, request, response if request.gone is None else None)
         error, request.error = request.error, None
         if error is not None:
             record_failure(span, error, error_type=self.stable and not (self.contrib and hasattr(error, "status_code")))
@@ -123,7 +128,15 @@ class _Server(http_server.Server):
         if isinstance(error, ConnectionError):  # also raised instead of an error page for which it is too late
             error = error.__context__ or error
             request.gone = error if _is_gone(request.source, error) else None
+        self._begun(span, request, None)
         super().failed(span, request, error)
+
+    def _begun(self, span: Span, request: http_server.Request, otherwise: Any) -> None:
+        """Note the response that was begun, for any later one comes too late."""
+        begun = getattr(request, "begun", None)
+        response = otherwise if begun is None else begun
+        if response is not None:
+            self.responded(span, response.status, response.headers.items())
 
 
 def _is_gone(request: Any, error: BaseException) -> bool:
@@ -175,6 +188,20 @@ def _route(match: Any) -> str | None:
     return getattr(getattr(match.route, "resource", None), "canonical", None)
 
 
+def _beginning(wrapped: Wrapped, setup: Setup) -> Wrapped:
+    """A response's headers have been written: they count, even if its handler does not come to its end."""
+
+    def after(writer: Any, response: Any, request: Any) -> None:
+        scope: Any = http_server.current()
+        if scope is None or scope.record.source is not request:
+            return
+        record = scope.record
+        if record.begun is None and record.gone is None:
+            record.begun = response
+
+    return observed(wrapped, setup, after=after)
+
+
 def _finishing(wrapped: Wrapped, setup: Setup) -> Wrapped:
     """A response is about to be written: keep the exception that it stands for."""
 
@@ -210,6 +237,7 @@ class AioHttpServerInstrumentor(Instrumentor):
         Patch("aiohttp.web_protocol", "RequestHandler._handle_request", _connection),
         Patch("aiohttp.web_protocol", "RequestHandler.finish_response", _finishing),
         Patch("aiohttp.web_urldispatcher", "UrlDispatcher.resolve", _resolving),
+        Patch("aiohttp.web_response", "StreamResponse.prepare", _beginning),
         Patch("aiohttp.web_ws", "WebSocketResponse.prepare", _shaking),
     )
 

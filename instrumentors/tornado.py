@@ -63,7 +63,7 @@ _CONTRIB_STABLE = (
 class Request(http_server.Request):
     """What a span says of one request to Tornado.
 
-    `source` is the handler. `begun` tells that the response's headers were on their way when `error` was raised.
+    `source` is the handler. `begun` tells that the response's headers were on their way when `error` or `gone` came.
     """
 
     begun = False
@@ -209,9 +209,10 @@ class _Server(http_server.Server):
     def succeeded(self, span: Span, request: http_server.Request, result: object) -> None:
         handler = request.source
         status = _status(handler)
-        if request.gone is None and status is not None:
+        begun = getattr(request, "begun", False)
+        if status is not None and (begun or request.gone is None):
             self.responded(span, status, handler._headers.get_all())  # noqa: SLF001 - it has no public reader
-            if status < 500 and not getattr(request, "begun", False):
+            if status < 500 and not begun:
                 request.error = None  # the application has made something else of it
         super().succeeded(span, request, result)
 
@@ -265,7 +266,7 @@ def _unfinished(scope: Scope[http_server.Request], result: Any) -> object:
         try:
             handler.on_connection_close()
         finally:
-            scope.end()
+            scope.complete(handler)
 
     handler.request.connection.set_close_callback(close)
     return scope  # nobody looks at the result
@@ -335,10 +336,11 @@ def _failing(wrapped: Wrapped, setup: Setup) -> Wrapped:
         if scope is None:
             return
         record: Any = scope.record
+        record.begun = _begun(handler)
         if _is_gone(handler, error):
             record.gone = error
         elif getattr(error, "status_code", 500) >= 500 and not isinstance(error, finish):
-            record.error, record.begun = error, _begun(handler)
+            record.error = error
 
     return observed(wrapped, setup, before=before)
 

@@ -60,6 +60,13 @@ async def stream(request: Any) -> Any:
     return response
 
 
+async def halted(request: Any) -> Any:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    await response.write(b"x")
+    raise ValueError("halted")
+
+
 async def chat(request: Any) -> Any:
     socket = web.WebSocketResponse()
     await socket.prepare(request)
@@ -77,6 +84,7 @@ def make_app(cls: Any = web.Application, **options: Any) -> Any:
     app.router.add_get("/refused/{code}", refused)
     app.router.add_get("/returned/{code}", returned)
     app.router.add_get("/stream/{chunks}", stream)
+    app.router.add_get("/halted", halted)
     app.router.add_get("/rooms/{room}", chat)
     inner = web.Application()
     inner.router.add_get("/things/{name}", show)
@@ -199,6 +207,15 @@ def test_a_client_that_goes_away_is_no_error(app: Any, spans: Spans) -> None:
 
     serving(app, go)
     assert (only(spans)["name"], only(spans)["status"], only(spans)["events"]) == ("GET /stream/{chunks}", "UNSET", [])
+    assert only(spans)["attributes"]["http.response.status_code"] == 200  # what was sent before
+
+
+def test_a_stream_that_breaks_off_keeps_the_status_that_was_sent(app: Any, spans: Spans) -> None:
+    serving(app, leave, "/halted")
+    wait_for(lambda: len(servers(spans)) == 1, "the span")
+    span = only(spans)
+    assert (span["status"], span["attributes"]["http.response.status_code"]) == ("ERROR", 200)
+    assert [event["attributes"]["exception.message"] for event in span["events"]] == ["halted"]
 
 
 def test_websockets_are_one_span_of_their_handshake(app: Any, spans: Spans) -> None:

@@ -368,12 +368,14 @@ def test_a_client_that_leaves(app: Any, spans: Spans) -> None:
         running(app, lambda port: executor.submit(talk, port), lambda: len(servers(spans)))
     span = only(spans)
     assert (span["status"], span["events"]) == ("UNSET", [])
+    assert span["attributes"]["http.response.status_code"] == 200  # what was sent before
 
 
 def test_a_client_that_does_not_wait(app: Any, spans: Spans) -> None:
     with ThreadPoolExecutor(1) as executor:
         running(app, lambda port: executor.submit(leave, port, "/later?wait=1"), lambda: len(servers(spans)))
     assert only(spans)["status"] == "UNSET"
+    assert only(spans)["attributes"]["http.response.status_code"] == 200
     assert len(left) == 1
 
 
