@@ -15,7 +15,7 @@ class Ok:
     def on_get(self, request: Any, response: Any, number: int) -> None:
         with work(number) as text:
             time.sleep(0.01)
-            response.text = text
+            setattr(response, BODY, text)
 
 
 class Fails:
@@ -35,7 +35,9 @@ class Stream:
             response.stream = chunks()
 
 
-app = falcon.App()
+# Before 3.0 both had other names.
+App, BODY = (falcon.App, "text") if hasattr(falcon, "App") else (falcon.API, "body")
+app = App()
 for name, resource in {"ok": Ok(), "fails": Fails(), "stream": Stream()}.items():
     app.add_route(f"/{name}/{{number:int}}", resource)
 

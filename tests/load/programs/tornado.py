@@ -4,6 +4,8 @@ import asyncio
 import logging
 
 from tornado import web
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
 
 from tests.load.programs import CHUNK, CHUNKS, PORT, work
 from tests.servers import HOST
@@ -35,7 +37,7 @@ async def main() -> None:
     for name in ("access", "application", "general"):
         logging.getLogger(f"tornado.{name}").disabled = True
     app = web.Application([(r"/ok/(\d+)", Ok), (r"/fails/(\d+)", Fails), (r"/stream/(\d+)", Stream)])
-    app.listen(PORT, HOST, backlog=512)
+    HTTPServer(app).add_sockets(bind_sockets(PORT, HOST, backlog=512))
     await asyncio.Event().wait()
 
 
