@@ -1,12 +1,15 @@
 """Starlette, and FastAPI upon it: one SERVER span per request or websocket handshake, named after the whole route.
 
+FastAPI's have a scope of their own, as ddtrace and contrib tell the two apart.
 Not traced: endpoints, middleware, background tasks; `receive` and `send` only on request. FastAPI's and Starlette's own
 spans of the same request stand aside; FastAPI's metrics and logs go on.
 """
 
 from __future__ import annotations
 
+import sys
 from copy import copy
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +33,15 @@ def _named(scope: asgi.Connection) -> tuple[str, dict[str, Any]]:
 
 
 _application = asgi.entrance(untraced=lambda app, scope: getattr(app, MARK, None) is False, details=_named)
+
+
+def _fastapi(wrapped: Wrapped, setup: Setup) -> Wrapped:
+    """FastAPI's application: contrib's instrumentor of Starlette makes no difference."""
+    if not setup.semconv.contrib:
+        setup = replace(setup, source=setup.source.beside("spanbridge.instrumentors.fastapi"))
+    return _application(wrapped, setup)
+
+
 # A router alone is an application, too; within one, it is that one's to be traced or not.
 _router = asgi.entrance(untraced=lambda router, scope: "app" in scope, details=_named)
 
@@ -88,7 +100,7 @@ class StarletteInstrumentor(Instrumentor):
     patches = (
         Patch("starlette.applications", "Starlette.__call__", _application),
         Patch("starlette.routing", "Router.__call__", _router),
-        Patch("fastapi.applications", "FastAPI.__call__", _application),
+        Patch("fastapi.applications", "FastAPI.__call__", _fastapi),
         *_WITHIN,
     )
 
@@ -134,7 +146,8 @@ class StarletteInstrumentor(Instrumentor):
     def _patch_object(self, target: Any, setup: Setup) -> None:
         """Give the application a class of its own: Python looks for `__call__` there."""
         cls = type(target)
-        target.__class__ = type(cls.__name__, (cls,), {"__call__": _application(cls.__call__, setup), _OWN: True})
+        advice = _fastapi if isinstance(target, _fastapi_class()) else _application
+        target.__class__ = type(cls.__name__, (cls,), {"__call__": advice(cls.__call__, setup), _OWN: True})
         if self._routes is None:
             self._routes = Installation(_WITHIN, setup, self._refuse)
 
@@ -142,6 +155,11 @@ class StarletteInstrumentor(Instrumentor):
         cls = type(target)
         if _OWN in vars(cls):
             target.__class__ = cls.__base__
+
+
+def _fastapi_class() -> Any:
+    """Answer FastAPI's class of applications; nothing while nobody has imported it."""
+    return getattr(sys.modules.get("fastapi.applications"), "FastAPI", ())
 
 
 _OWN = "_class_of_one_application"

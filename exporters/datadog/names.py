@@ -361,6 +361,7 @@ CLASSIC: dict[str, Row] = {
     "django client": _sql(vendor_query, statement, vendor, inner=connection("django"), component="django"),
     "djangorestframework": _web("django.request", django_route, "django", component="django"),
     "falcon": _web("falcon.request", falcon_resource, "falcon", own=True),
+    "fastapi": _web("fastapi.request", route_or_path, "fastapi", measured=False),
     "flask": _web(
         "flask.request",
         route,
@@ -442,7 +443,8 @@ CLASSIC: dict[str, Row] = {
 }
 
 _SERVERS = words(
-    "aiohttp_server, asgi, bottle, django, djangorestframework, falcon, flask, molten, pyramid, starlette, tornado,wsgi"
+    "aiohttp_server, asgi, bottle, django, djangorestframework, falcon, fastapi, flask, molten, pyramid, starlette,"
+    "tornado, wsgi"
 )
 # What DD_TRACE_SPAN_ATTRIBUTE_SCHEMA=v1 calls otherwise; operations that are not here keep their names.
 V1: dict[str, str | Rule] = {

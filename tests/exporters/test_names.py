@@ -87,6 +87,10 @@ CLASSIC: list[tuple[str, SpanKind, str, dict[str, Any], tuple[str | None, str, s
         "starlette", SERVER, "GET", {"http.request.method": "GET", "url.path": "/none"},
         ("starlette", "starlette.request", "GET /none", "web"),
     ),
+    (
+        "fastapi", SERVER, "GET", {"http.request.method": "GET", "http.route": "/items/{item}"},
+        ("fastapi", "fastapi.request", "GET /items/{item}", "web"),
+    ),
     ("starlette", INTERNAL, "GET /x http send", {"asgi.event.type": "http.response.start"},
      ("starlette", "http.response.start", "http.response.start", "")),
     ("pyramid", SERVER, "GET", {"http.request.method": "GET", "pyramid.route.name": "home"},

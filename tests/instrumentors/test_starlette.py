@@ -432,9 +432,33 @@ def api(app: Any) -> Any:
 def test_fastapi(api: Any, spans: Spans, path: str, name: str, code: int) -> None:
     assert serve(api, connection(path))[0]["status"] == code
     span = only(spans)
-    assert (span["name"], span["status"], span["scope"]) == (name, "UNSET", "spanbridge.instrumentors.starlette")
+    assert (span["name"], span["status"], span["scope"]) == (name, "UNSET", "spanbridge.instrumentors.fastapi")
     # FastAPI's own spans of the same request do not come on top.
-    assert {inner["scope"] for inner in spans} <= {"spanbridge.instrumentors.starlette", "shop"}
+    assert {inner["scope"] for inner in spans} <= {"spanbridge.instrumentors.fastapi", "shop"}
+
+
+def test_fastapi_is_told_from_starlette(api: Any, spans: Spans, payload: Payload) -> None:
+    serve(api, connection("/sub/users/3"))
+    serve(make_app(), connection("/items/1"))
+    rows = [row for chunk in payload() for row in chunk if row["meta"].get("span.kind") == "server"]
+    assert [(row["name"], row["resource"], row["meta"]["component"]) for row in rows] == [
+        ("fastapi.request", "GET /sub/users/{user}", "fastapi"),
+        ("starlette.request", "GET /items/{item:int}", "starlette"),
+    ]
+
+
+def ours(spans: Spans) -> set[str]:
+    return {span["scope"] for span in spans if span["scope"].startswith("spanbridge.")}
+
+
+def test_fastapi_is_starlette_to_contrib(api: Any, spans: Spans, monkeypatch: pytest.MonkeyPatch) -> None:
+    StarletteInstrumentor().uninstrument()
+    serve(api, connection("/items/3"))
+    assert ours(spans) == set()
+    monkeypatch.setenv("SPANBRIDGE_SEMCONV", "contrib")
+    StarletteInstrumentor().instrument()
+    serve(api, connection("/items/3"))
+    assert ours(spans) == {"spanbridge.instrumentors.starlette"}
 
 
 def test_fastapi_exceptions(api: Any, spans: Spans) -> None:
@@ -457,4 +481,4 @@ def test_one_fastapi_app_only(api: Any, spans: Spans) -> None:
     StarletteInstrumentor.instrument_app(api)
     serve(api, connection("/v1/users/3"))
     assert only(spans)["name"] == "GET /v1/users/{user}"
-    assert {inner["scope"] for inner in spans} == {"spanbridge.instrumentors.starlette", "shop"}
+    assert {inner["scope"] for inner in spans} == {"spanbridge.instrumentors.fastapi", "shop"}

@@ -69,12 +69,13 @@ _NO_PROVIDER = (ProxyTracerProvider, NoOpTracerProvider)
 class TracerSource:
     """The tracer of one `instrument()` call: None while there is no provider, and for good once closed."""
 
-    __slots__ = ("_name", "_provider", "_schema_url", "closed", "takes_over", "tracer")
+    __slots__ = ("_beside", "_name", "_provider", "_schema_url", "closed", "takes_over", "tracer")
 
     def __init__(self, name: str, schema_url: str, provider: TracerProvider | None = None) -> None:
         self._name = name
         self._schema_url = schema_url
         self._provider = provider
+        self._beside: list[TracerSource] = []
         self.closed = False
         self.takes_over = False
         self.tracer: Tracer | None = None
@@ -99,10 +100,18 @@ class TracerSource:
             report("getting a tracer", error)
         return self.tracer
 
+    def beside(self, name: str) -> TracerSource:
+        """Answer where the tracer of another scope comes from; it closes with this one."""
+        other = TracerSource(name, self._schema_url, self._provider)
+        self._beside.append(other)
+        return other
+
     def close(self) -> None:
         """Make every replacement that cannot be taken back a plain call."""
         self.closed = True
         self.tracer = None
+        for other in self._beside:
+            other.close()
 
 
 @dataclass(frozen=True, slots=True)

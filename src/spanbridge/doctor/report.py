@@ -105,12 +105,21 @@ def gather() -> Report:
         "python": platform.python_version(),
         "program": sys.argv[:1],
         "distributions": dict(_versions()),
-        "integrations": [{**asdict(row), "spans": spans[f"spanbridge.instrumentors.{row.name}"]} for row in status()],
+        "integrations": [{**asdict(row), "spans": _made(spans, row.name)} for row in status()],
         "spans": sum(spans.values()),
         "provider": _provider(),
         "imported": [name for name in ("ddtrace", "gevent") if name in sys.modules],
         "configuration": list(configuration()),
     }
+
+
+# Scopes of an instrumentor beside the one that is named like it.
+_BESIDE = {"starlette": ("fastapi",)}
+
+
+def _made(spans: Counter[str], integration: str) -> int:
+    """Count the spans of one integration."""
+    return sum(spans[f"spanbridge.instrumentors.{name}"] for name in (integration, *_BESIDE.get(integration, ())))
 
 
 def _versions() -> Iterator[tuple[str, str]]:
