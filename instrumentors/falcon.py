@@ -27,7 +27,9 @@ def _taken_out(app: Any, *connection: Any) -> bool:
 def _wsgi(wrapped: Wrapped, setup: Setup) -> Wrapped:
     # The response hook gets Falcon's objects, later.
     without_hook = replace(setup, options={**setup.options, "response_hook": None})
-    call = http_server.wsgi(hook_at_start=False, untraced=_taken_out)(wrapped, without_hook)
+    # Before 3.0, exceptions that nobody handles leave the application.
+    entrance = http_server.wsgi(hook_at_start=False, untraced=_taken_out, adapt=http_server.failing_with_500)
+    call = entrance(wrapped, without_hook)
     # falcon.testing tells the flavours apart by the number of arguments.
     call.__signature__ = signature(wrapped)  # type: ignore[attr-defined]
     return call

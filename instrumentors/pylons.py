@@ -5,7 +5,6 @@ The span begins at the application, within the middleware of its stack; renderin
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from spanbridge.conventions import detail, http, http_server
@@ -15,21 +14,7 @@ from spanbridge.core.tracing import observed
 from spanbridge.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Span
-
-    from spanbridge.conventions.http_server import Request, Server
-    from spanbridge.core.tracing import Operation, Setup, Wrapped
-
-
-def _adapted(server: Server, setup: Setup) -> Operation[Request]:
-    """An exception that leaves the application is one that its stack answers with 500."""
-
-    def failed(span: Span, request: Request, error: BaseException) -> None:
-        if isinstance(error, Exception):
-            server.mark(span, 500)
-        server.failed(span, request, error)
-
-    return replace(server.operation, failed=failed)
+    from spanbridge.core.tracing import Setup, Wrapped
 
 
 def _routing(wrapped: Wrapped, setup: Setup) -> Wrapped:
@@ -65,7 +50,7 @@ class PylonsInstrumentor(Instrumentor):
         detail.option("template_spans", "each rendering of a template"),
     )
     patches = (
-        Patch("pylons.wsgiapp", "PylonsApp.__call__", http_server.wsgi(adapt=_adapted)),
+        Patch("pylons.wsgiapp", "PylonsApp.__call__", http_server.wsgi(adapt=http_server.failing_with_500)),
         Patch("pylons.wsgiapp", "PylonsApp.resolve", _routing),
         Patch("pylons.templating", "cached_template", detail.detail("pylons.render", "template_spans", _template_name)),
     )

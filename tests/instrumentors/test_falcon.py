@@ -161,6 +161,7 @@ def test_an_unhandled_exception_is_recorded_once(shop: Any, spans: Spans) -> Non
             shop.ask("/broken")
     span = only(spans)
     assert (span["name"], span["status"], span["attributes"]["error.type"]) == ("GET /broken", "ERROR", "ValueError")
+    assert span["attributes"]["http.response.status_code"] == 500
     assert [event["attributes"]["exception.message"] for event in span["events"]] == ["broken"]
 
 

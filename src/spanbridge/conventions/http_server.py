@@ -6,6 +6,7 @@ https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-server-span
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -521,6 +522,17 @@ def wsgi(
         return traced(wrapped, setup, server.operation if adapt is None else adapt(server, setup))
 
     return advice
+
+
+def failing_with_500(server: Server, setup: Setup) -> Operation[Request]:
+    """Adapt an entrance: an exception that leaves the application is one that the server answers with 500."""
+
+    def failed(span: Span, request: Request, error: BaseException) -> None:
+        if isinstance(error, Exception):
+            server.mark(span, 500)
+        server.failed(span, request, error)
+
+    return replace(server.operation, failed=failed)
 
 
 def url_of(environ: Environ) -> str:
