@@ -8,11 +8,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import wrapt
 from opentelemetry.instrumentation.utils import unwrap
 
 from spanbridge.conventions.dbapi import Promise, TracedPoolProxy
-from spanbridge.core.guard import report
 from spanbridge.instrumentors import dbapi
 from spanbridge.instrumentors.dbapi import DatabaseApiIntegration, uninstrument_connection
 from spanbridge.version import __version__
@@ -120,15 +118,15 @@ def wrap_create_pool(
     """Trace the connections of every pool that `aiopg.create_pool` makes; see `dbapi.wrap_connect`."""
     import aiopg
 
-    make = partial(AiopgIntegration, name, database_system, connection_attributes, version, tracer_provider)
-
-    def create_pool(wrapped: Wrapped, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return make().wrapped_pool(wrapped, args, kwargs)
-
-    try:
-        wrapt.wrap_function_wrapper(aiopg, "create_pool", create_pool)
-    except Exception as error:
-        report("aiopg: wrapping create_pool", error)
+    make = dbapi.maker(
+        AiopgIntegration,
+        name,
+        database_system,
+        connection_attributes=connection_attributes,
+        version=version,
+        tracer_provider=tracer_provider,
+    )
+    dbapi.wrap_function(aiopg, "create_pool", make, "wrapped_pool")
 
 
 def unwrap_create_pool() -> None:

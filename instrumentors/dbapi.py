@@ -118,7 +118,7 @@ def wrap_connect(
         enable_attribute_commenter: whether the span's statement shows the comment, too.
         meter_provider: accepted, unused.
     """
-    make = _maker(
+    make = maker(
         db_api_integration_factory,
         name,
         database_system,
@@ -132,17 +132,7 @@ def wrap_connect(
         enable_attribute_commenter=enable_attribute_commenter,
         meter_provider=meter_provider,
     )
-
-    def connect(wrapped: Wrapped, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        integration = make()
-        if integration is None:
-            return wrapped(*args, **kwargs)
-        return integration.wrapped_connection(wrapped, args, kwargs)
-
-    try:
-        wrapt.wrap_function_wrapper(connect_module, connect_method_name, connect)
-    except Exception as error:
-        report(f"dbapi: wrapping {connect_method_name}", error)
+    wrap_function(connect_module, connect_method_name, make, "wrapped_connection")
 
 
 def unwrap_connect(connect_module: Any, connect_method_name: str) -> None:
@@ -169,7 +159,7 @@ def instrument_connection(
     if isinstance(connection, TracedConnectionProxy):
         logger.warning("dbapi: attempting to instrument a connection while already instrumented")
         return connection
-    make = _maker(
+    make = maker(
         db_api_integration_factory,
         name,
         database_system,
@@ -187,10 +177,33 @@ def instrument_connection(
     return connection if integration is None else integration.proxy(connection)
 
 
-def _maker(
+def maker(
     factory: Callable[..., DatabaseApiIntegration] | None, name: str, system: str, **options: Any
 ) -> Callable[[], DatabaseApiIntegration | None]:
+    """Answer what makes the integration of one connection, or None where the factory fails; see `wrap_connect`."""
     return guarded(partial(factory or DatabaseApiIntegration, name, system, **options), f"dbapi: {system}")
+
+
+def wrap_function(owner: Any, name: str, make: Callable[[], DatabaseApiIntegration | None], method: str) -> None:
+    """Let an integration's method run the calls of a function, which go straight through where there is none.
+
+    Args:
+        owner: the module, or the class, that has the function.
+        name: the function.
+        make: makes the integration of one call, see `maker`.
+        method: takes the function, and the call's arguments as a tuple and a dict.
+    """
+
+    def call(wrapped: Wrapped, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        integration = make()
+        if integration is None:
+            return wrapped(*args, **kwargs)
+        return getattr(integration, method)(wrapped, args, kwargs)
+
+    try:
+        wrapt.wrap_function_wrapper(owner, name, call)
+    except Exception as error:
+        report(f"dbapi: wrapping {name}", error)
 
 
 def uninstrument_connection(connection: Any) -> Any:

@@ -122,6 +122,23 @@ def test_one_connection(dsn: str, spans: Spans, postgres_server: Server) -> None
     asyncio.run(work())
 
 
+def test_a_fault_of_ours_leaves_the_pool_plain(
+    dsn: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(wrappers, "AiopgIntegration", lambda *_, **__: 1 / 0)
+    wrappers.wrap_create_pool("mine", "postgresql")
+
+    async def work() -> None:
+        async with aiopg.create_pool(dsn, minsize=1, maxsize=1) as pool:
+            assert type(pool) is aiopg.Pool
+
+    try:
+        asyncio.run(work())
+    finally:
+        wrappers.unwrap_create_pool()
+    assert "ZeroDivisionError" in caplog.text
+
+
 def test_by_hand(dsn: str, spans: Spans, postgres_server: Server) -> None:
     """`wrappers`, as in contrib: aiopg's own connections and pools answer to it, too."""
     AiopgInstrumentor().uninstrument()

@@ -258,6 +258,14 @@ def test_closed_cursors_and_connections(connection: Any, spans: Spans, caplog: p
     assert caplog.messages == []
 
 
+def test_a_connection_that_is_closed_unused(conninfo: str, caplog: pytest.LogCaptureFixture) -> None:
+    connection = psycopg.connect(conninfo)
+    connection.close()
+    with pytest.raises(psycopg.OperationalError):
+        connection.commit()
+    assert caplog.messages == []
+
+
 def test_a_refused_connection_is_seen(spans: Spans, caplog: pytest.LogCaptureFixture) -> None:
     refused = "host=127.0.0.1 port=1 dbname=shop password=topsecret"
     for connect in (psycopg.connect, psycopg.Connection.connect):

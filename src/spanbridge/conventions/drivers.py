@@ -139,8 +139,8 @@ class Driver:
                 target = self.locate(connection)
                 connection._spanbridge_target = target  # noqa: SLF001
         except Exception as error:
-            # Classes in C take no attribute; a weak reference may lead to one that is gone.
-            if not isinstance(error, (AttributeError, ReferenceError)):
+            # Classes in C take no attribute; a weak reference may lead to one that is gone; a closed one may not tell.
+            if not isinstance(error, (AttributeError, ReferenceError)) and not self.owns(type(error)):
                 report(f"{self.module}: where a connection leads", error)
         return Target(self.system) if target is ... else target
 
