@@ -546,13 +546,14 @@ def url_of(environ: Environ) -> str:
 def _start_response(
     server: Server, scope: Scope[Request], original: Callable[..., Any], *, hook_environ: bool
 ) -> Callable[..., Any]:
-    span, environ = scope.span, scope.record.source
+    span, request = scope.span, scope.record
+    environ = request.source
 
     def start_response(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
         try:
             server.responded(span, status, headers)
             if exc_info and exc_info[0] and status[:1] == "5":
-                scope.record.error = exc_info[0][1]  # PEP 3333: what this answer is an answer to
+                request.error = exc_info[0][1]  # PEP 3333: what this answer is an answer to
             propagator = get_global_response_propagator()  # type: ignore[no-untyped-call]
             if propagator is not None:
                 propagator.inject(headers, setter=_response_setter)
