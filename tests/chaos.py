@@ -11,7 +11,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,10 +73,16 @@ GLUE = {
 # What replacements call the original: their own lines are glue as well, what they call must be guarded.
 ORIGINALS = {"wrapped", "original", "opened"}
 
-Line = tuple[str, int]
-
 # How many lines one test breaks in CI.
 SAMPLE = 25
+
+
+class Line(NamedTuple):
+    """A line of a function: that of a lambda is another one than that of the call which it is an argument of."""
+
+    file: str
+    number: int
+    function: str
 
 
 class ChaosError(Exception):
@@ -136,7 +142,7 @@ def traced(at_line: Callable[[Line], None], wanted: Callable[[CodeType], bool] =
 
     def local(frame: FrameType, event: str, argument: object) -> object:
         if event == "line" and frame.f_lineno not in _guards(frame.f_code.co_filename):
-            at_line((frame.f_code.co_filename, frame.f_lineno))
+            at_line(Line(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
         return local
 
     def every(frame: FrameType, event: str, argument: object) -> object:
@@ -146,13 +152,22 @@ def traced(at_line: Callable[[Line], None], wanted: Callable[[CodeType], bool] =
             known = verdicts[id(code)] = (code, wanted(code))
         return local if known[1] else None
 
-    before = sys.gettrace()
+    def go_on(frame: FrameType, event: str, argument: object) -> None:
+        # Python takes a trace function that has raised off its thread.
+        if sys.gettrace() is None:
+            sys.settrace(every)  # type: ignore[arg-type]
+
+    before, profile = sys.gettrace(), sys.getprofile()
     threading.settrace(every)  # type: ignore[arg-type]
+    threading.setprofile(go_on)
     sys.settrace(every)  # type: ignore[arg-type]
+    sys.setprofile(go_on)
     try:
         yield
     finally:
+        sys.setprofile(profile)
         sys.settrace(before)
+        threading.setprofile(profile)  # type: ignore[arg-type]
         threading.settrace(before)  # type: ignore[arg-type]
 
 
@@ -165,11 +180,10 @@ def broken(line: Line) -> Iterator[list[Line]]:
     def at_line(here: Line) -> None:
         if armed and here == line:
             hits.append(here)
-            raise ChaosError(f"{here[0]}:{here[1]}")
+            raise ChaosError(shown(here))
 
     def has_it(code: CodeType) -> bool:
-        lines = {number for _, _, number in code.co_lines()}
-        return code.co_filename == line[0] and line[1] in lines and is_breakable(code)
+        return (code.co_filename, code.co_name) == (line.file, line.function) and is_breakable(code)
 
     with traced(at_line, has_it):
         yield hits
@@ -196,4 +210,4 @@ def sample(lines: list[Line]) -> list[Line]:
 
 def shown(line: Line) -> str:
     """A line as a person would name it."""
-    return f"{Path(line[0]).name}:{line[1]}"
+    return f"{Path(line.file).name}:{line.number} {line.function}"

@@ -22,7 +22,7 @@ from spanbridge.exporters.datadog.logs import log_context
 from spanbridge.exporters.datadog.propagator import DatadogPropagator, composite_propagator
 from spanbridge.exporters.datadog.sampler import agent_rates
 from spanbridge.testing import TracerProvider
-from tests.chaos import broken, lines_of, sample, shown
+from tests.chaos import Line, broken, lines_of, sample, shown
 from tests.exporters.receivers import served
 
 if TYPE_CHECKING:
@@ -206,8 +206,8 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-def is_the_exporters(line: tuple[str, int]) -> bool:
-    return "exporters" in line[0]
+def is_the_exporters(line: Line) -> bool:
+    return "exporters" in line.file
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -225,12 +225,12 @@ def test_the_application_goes_on(name: str, said: list[str]) -> None:
     began: list[bool] = []
     lines = [line for line in lines_of(life) if is_the_exporters(line)]
     assert len(lines) > 300
-    assert outcome(setting, ("", 0), said) == ""
+    assert outcome(setting, Line("", 0, ""), said) == ""
     faults = {shown(line): fault for line in sample(lines) if (fault := outcome(setting, line, said))}
     assert not faults, "\n".join(f"{line}: {fault}" for line, fault in faults.items())
 
 
-def outcome(setting: Setting, line: tuple[str, int], said: list[str]) -> str:
+def outcome(setting: Setting, line: Line, said: list[str]) -> str:
     """Say what the application notices of a broken line; nothing is expected."""
     receiver = Receiver(setting.statuses)
     agent_rates.clear()
