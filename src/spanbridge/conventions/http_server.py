@@ -608,9 +608,8 @@ class Body:
     def watch(self) -> None:
         """Follow the body by its `close` alone, which leaves the object itself to the server."""
         body: Any = self._original
-        close = body.close
+        self._original = _Closing(body.close)
         body.close = self.close
-        self._original = _Closing(close)
 
     def __iter__(self) -> Body:
         return self

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
-from functools import wraps
+from functools import partial, wraps
 from importlib import import_module
 from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from spanbridge.conventions import rpc
-from spanbridge.core.guard import report
+from spanbridge.core.guard import guarded, report
 from spanbridge.core.tracing import opener, traced
 
 if TYPE_CHECKING:
@@ -111,7 +111,9 @@ def replace_details(scope: Scope[rpc.Rpc]) -> None:
     scope.args = (continuation, details, request, kind)
 
 
-# The end of a call.
+# The end of a call, told in threads and loops of grpc's own; a scope whose end is not understood goes with the call.
+
+_guarded = partial(guarded, site="grpc: the end of a call")
 
 
 def follow(scope: Scope[rpc.Rpc], call: Any) -> Any:
@@ -122,12 +124,22 @@ def follow(scope: Scope[rpc.Rpc], call: Any) -> Any:
         _follow_async(scope, call)
     elif hasattr(call, "_state") and hasattr(call, "__next__"):
         # Still under way. Without a reference to the call: grpc cancels one that nobody keeps.
-        state = call._state  # noqa: SLF001 - all that is left by then
-        if not call.add_callback(lambda: _settle(scope, state.code, state.details)):
-            _settle(scope, state.code, state.details)
+        settle = partial(_settle_by_state, scope, call._state)  # noqa: SLF001 - all that is left by then
+        if not call.add_callback(settle):
+            settle()
     else:
-        call.add_done_callback(lambda done: _settle(scope, done.code(), done.details(), done))
+        call.add_done_callback(partial(_settle_by_call, scope))
     return call
+
+
+@_guarded
+def _settle_by_state(scope: Scope[rpc.Rpc], state: Any) -> None:
+    _settle(scope, state.code, state.details)
+
+
+@_guarded
+def _settle_by_call(scope: Scope[rpc.Rpc], call: Any) -> None:
+    _settle(scope, call.code(), call.details(), call)
 
 
 def _settle(scope: Scope[rpc.Rpc], code: Any, details: Any, outcome: Any = None) -> None:
@@ -143,9 +155,9 @@ def _follow_async(scope: Scope[rpc.Rpc], call: Any) -> None:
     """An asyncio call works in tasks, which tell of faults before and after what goes over the wire."""
     task = next((task for name in _TASKS if (task := getattr(call, name, None)) is not None), None)
     if task is not None:
-        task.add_done_callback(lambda done: _task_done(scope, call, done))
+        task.add_done_callback(partial(_task_done, scope, call))
     if not hasattr(call, "_call_response") and not hasattr(call, "_interceptors_task"):
-        call.add_done_callback(lambda _: _settle_async(scope, call))
+        call.add_done_callback(_guarded(lambda _: _settle_async(scope, call)))
 
 
 # What is asked first: an intercepted call becomes another call; an answer of one message; the sending of a stream's
