@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
+from spanbridge.conventions.aws import http_keys
 from spanbridge.core.instrumentor import Instrumentor
 from spanbridge.core.patching import Library, Patch
-from spanbridge.core.semconv import pick
 from spanbridge.core.tracing import HTTP, Operation, traced
 from spanbridge.version import __version__ as __version__
 
@@ -78,13 +78,8 @@ def _request(describe: Callable[..., Call | None], *, layer: int = 0) -> Callabl
         contrib = setup.semconv.contrib
         if contrib and describe is _json:
             return wrapped
-        status_keys, method_keys = (
-            [key for key, _ in pick(setup.semconv.http, ((old, ""),), ((stable, ""),))]
-            for old, stable in (
-                ("http.status_code", "http.response.status_code"),
-                ("http.method", "http.request.method"),
-            )
-        )
+        status_keys = http_keys(setup.semconv, "http.status_code", "http.response.status_code")
+        method_keys = http_keys(setup.semconv, "http.method", "http.request.method")
 
         def attributes(call: Call) -> dict[str, Any]:
             found: dict[str, Any]

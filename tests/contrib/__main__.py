@@ -1,7 +1,8 @@
-"""Contrib's own test suites against our classes: `python -m tests.contrib [--cache DIR] [--baseline] [library ...]`.
+"""Contrib's own test suites against our classes: `python -m tests.contrib [option ...] [library ...]`.
 
 The suites come from contrib's source distributions and are never part of this tree. `--baseline` runs them against
-contrib itself, which tells what the environment costs. Exit 1 when a library passes under 95 % of the public tests.
+contrib itself, which tells what the environment costs, `--opt-in http` with other names than the old ones. Exit 1 when
+a library passes under 95 % of the public tests.
 """
 
 from __future__ import annotations
@@ -42,15 +43,15 @@ def main() -> int:
         "--cache", type=Path, default=Path(".nox", "contrib"), help="where environments and suites live"
     )
     parser.add_argument("--baseline", action="store_true", help="run the suites against contrib itself")
+    parser.add_argument("--opt-in", default="", help="OTEL_SEMCONV_STABILITY_OPT_IN, where a suite does not set it")
     parser.add_argument("--output", action="store_true", help="show pytest's own output")
     parser.add_argument("libraries", nargs="*", default=list(LIBRARIES), help=f"of {', '.join(LIBRARIES)}")
     arguments = parser.parse_args()
     enough = True
     for library in arguments.libraries:
         python = _python(library, arguments.cache, baseline=arguments.baseline)
-        outcomes = _run(
-            python, _suite(library, arguments.cache, python), show=arguments.output, aliased=not arguments.baseline
-        )
+        suite = _suite(library, arguments.cache, python)
+        outcomes = _run(python, suite, show=arguments.output, aliased=not arguments.baseline, opt_in=arguments.opt_in)
         enough &= _judge(library, outcomes)
     return 0 if enough else 1
 
@@ -80,12 +81,12 @@ def _suite(library: str, cache: Path, python: Path) -> Path:
     return cache / name
 
 
-def _run(python: Path, suite: Path, *, show: bool, aliased: bool) -> list[Outcome]:
+def _run(python: Path, suite: Path, *, show: bool, aliased: bool, opt_in: str) -> list[Outcome]:
     """Run one suite in its own process and return what each test did."""
-    variables = clean_variables()
+    variables = clean_variables(OTEL_SEMCONV_STABILITY_OPT_IN=opt_in)
     plugin = []
     if aliased:
-        variables = clean_variables(SPANBRIDGE_SEMCONV="contrib", PYTHONPATH=str(Path(__file__).parent.resolve()))
+        variables |= {"SPANBRIDGE_SEMCONV": "contrib", "PYTHONPATH": str(Path(__file__).parent.resolve())}
         plugin = ["-p", "alias"]
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch, "report.xml")

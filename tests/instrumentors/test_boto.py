@@ -107,6 +107,7 @@ def test_the_service_says_no(aws: dict[str, Any], spans: Spans, payload: Payload
 def test_contrib(aws: dict[str, Any], spans: Spans, monkeypatch: pytest.MonkeyPatch) -> None:
     BotoInstrumentor().uninstrument()
     monkeypatch.setenv("SPANBRIDGE_SEMCONV", "contrib")
+    monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "http")  # which contrib's does not heed
     BotoInstrumentor().instrument()
     s3(aws).create_bucket("pictures")
     (span,) = spans

@@ -434,3 +434,22 @@ def test_hooks_and_a_propagator(queue: Any, spans: Spans) -> None:
     assert seen["request"][2]["QueueUrl"] == url
     assert seen["response"][2] is answer
     assert seen["headers"]["X-Marker"] in {"here", b"here"}
+
+
+@pytest.mark.parametrize(
+    ("semconv", "opt_in", "found"),
+    [
+        ("stable", "http/dup", {"http.status_code", "http.response.status_code"}),
+        ("contrib", "", {"http.status_code"}),
+        ("contrib", "http", {"http.status_code"}),  # contrib's botocore does not heed it
+    ],
+)
+def test_names_of_the_status(
+    aws: Clients, spans: Spans, semconv: str, opt_in: str, found: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    BotocoreInstrumentor().uninstrument()
+    monkeypatch.setenv("SPANBRIDGE_SEMCONV", semconv)
+    monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", opt_in)
+    BotocoreInstrumentor().instrument()
+    aws("sts").get_caller_identity()
+    assert attributes_of(spans, "http.").keys() == found

@@ -16,7 +16,7 @@ from spanbridge.conventions import aws_messages, aws_services, bedrock, http
 from spanbridge.conventions.aws_receiving import received, receives
 from spanbridge.conventions.fields import values
 from spanbridge.core.options import Option, boolean, setting
-from spanbridge.core.semconv import pick
+from spanbridge.core.semconv import Names, pick
 from spanbridge.core.tracing import HTTP, Operation, observed, record_failure, traced
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
+    from spanbridge.core.semconv import Semconv
     from spanbridge.core.tracing import Scope, Setup, Wrapped
 
 OPTIONS: tuple[Option[Any], ...] = (
@@ -97,6 +98,12 @@ def _describe(client: Any, operation_name: Any, api_params: Any = None, *args: A
     return Call(client, operation_name, api_params if api_params is not None else {})
 
 
+def http_keys(semconv: Semconv, old: str, stable: str) -> list[str]:
+    """Answer the names that an HTTP attribute has on AWS spans; contrib's instrumentations of AWS know no opt-in."""
+    names = Names.OLD if semconv.contrib else semconv.http
+    return [key for key, _ in pick(names, ((old, ""),), ((stable, ""),))]
+
+
 class _Convention:
     """What one `instrument()` call decided about the calls' attributes and hooks."""
 
@@ -105,10 +112,7 @@ class _Convention:
         self.request = aws_services.CONTRIB_REQUEST if contrib else aws_services.REQUEST
         self.response = aws_services.CONTRIB_RESPONSE if contrib else aws_services.RESPONSE
         self.constant = aws_services.CONTRIB_CONSTANT if contrib else aws_services.CONSTANT
-        self.status_keys = [
-            key
-            for key, _ in pick(setup.semconv.http, (("http.status_code", ""),), (("http.response.status_code", ""),))
-        ]
+        self.status_keys = http_keys(setup.semconv, "http.status_code", "http.response.status_code")
         self.request_hook = http.hooked(setup, "request_hook")
         self.response_hook = http.hooked(setup, "response_hook")
         self.propagates = setting(f"integrations.{setup.integration}.distributed_tracing", default=True)
