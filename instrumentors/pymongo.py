@@ -90,7 +90,7 @@ def _command_tracer() -> type:
             response_hook: called as `(span, CommandSucceededEvent)`.
             failed_hook: called as `(span, CommandFailedEvent)`.
             capture_statement: whether the values in filters are shown.
-            semconv_opt_in_mode: instead of OTEL_SEMCONV_STABILITY_OPT_IN.
+            semconv_opt_in_mode: contrib's mode (`default`, `database`, `database/dup`); None reads the environment.
         """
 
         def __init__(
@@ -102,7 +102,7 @@ def _command_tracer() -> type:
             capture_statement: bool = False,
             semconv_opt_in_mode: Any = None,
         ) -> None:
-            names = semconv.from_env(getattr(semconv_opt_in_mode, "value", semconv_opt_in_mode))
+            names = semconv.of_mode(semconv_opt_in_mode)
             source = TracerSource(__name__, names.schema_url)
             source.tracer = tracer
             options = {

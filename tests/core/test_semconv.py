@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from enum import Enum
+from typing import Any
+
 import pytest
 
-from spanbridge.core.semconv import Names, Semconv, from_env, pick
+from spanbridge.core.semconv import Names, Semconv, from_env, of_mode, pick
 
 OLD, STABLE, BOTH = Names.OLD, Names.STABLE, Names.BOTH
+
+
+class Mode(Enum):
+    """As contrib's."""
+
+    HTTP = "http"
 
 
 @pytest.mark.parametrize(
@@ -47,6 +56,22 @@ def test_wrong_value(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureF
 )
 def test_schema_url(http: Names, database: Names, version: str) -> None:
     assert Semconv(http, database).schema_url == f"https://opentelemetry.io/schemas/{version}"
+
+
+@pytest.mark.parametrize(
+    ("contrib", "mode", "expected"),
+    [
+        ("", None, Semconv(BOTH, STABLE)),
+        ("contrib", None, Semconv(OLD, OLD, contrib=True)),  # contrib's functions do not read the variable
+        ("", "default", Semconv(OLD, OLD, contrib=True)),
+        ("contrib", Mode.HTTP, Semconv(STABLE, OLD, contrib=True)),
+        ("contrib", "database/dup", Semconv(OLD, BOTH, contrib=True)),
+    ],
+)
+def test_of_mode(contrib: str, mode: Any, expected: Semconv, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPANBRIDGE_SEMCONV", contrib)
+    monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "http/dup")
+    assert of_mode(mode) == expected
 
 
 def test_pick() -> None:

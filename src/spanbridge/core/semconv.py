@@ -55,30 +55,30 @@ class Semconv:
         return f"https://opentelemetry.io/schemas/{version}"
 
 
-def from_env(opt_in: str | None = None) -> Semconv:
+def from_env() -> Semconv:
     """Read SPANBRIDGE_SEMCONV and OTEL_SEMCONV_STABILITY_OPT_IN as they are now.
 
-    Args:
-        opt_in: instead of the second: a comma list of `http`, `http/dup`, `database`, `database/dup`
-            (https://opentelemetry.io/docs/specs/semconv/non-normative/http-migration/).
+    The second is a comma list of `http`, `http/dup`, `database`, `database/dup`
+    (https://opentelemetry.io/docs/specs/semconv/non-normative/http-migration/).
     """
     contrib = from_environment(("SPANBRIDGE_SEMCONV",), _is_contrib, default=False)
-    opted = words((environ.get("OTEL_SEMCONV_STABILITY_OPT_IN", "") if opt_in is None else opt_in).lower())
+    opted = words(environ.get("OTEL_SEMCONV_STABILITY_OPT_IN", "").lower())
     unset = Names.OLD if contrib else Names.STABLE
     return Semconv(_chosen("http", opted, unset), _chosen("database", opted, unset), contrib)
 
 
 def of_mode(mode: Any) -> Semconv:
-    """Answer the names that contrib's opt-in mode stands for; None reads the environment.
+    """Answer the names that a public function of contrib's writes in a mode that its caller gives it.
 
     Args:
-        mode: a member of contrib's enumeration, or its value (`default`, `http`, `http/dup`).
+        mode: a member of contrib's enumeration, or its value (`default`, `http/dup`, `database` ...). None is what
+            contrib's functions have for a default, the old names, in contrib mode; else it reads the environment.
     """
     current = from_env()
-    if mode is None:
+    if mode is None and not current.contrib:
         return current
-    chosen = {"default": Names.OLD, "http": Names.STABLE, "http/dup": Names.BOTH}
-    return Semconv(chosen.get(getattr(mode, "value", mode), current.http), current.database, contrib=True)
+    opted = (str(getattr(mode, "value", mode)),)
+    return Semconv(_chosen("http", opted, Names.OLD), _chosen("database", opted, Names.OLD), contrib=True)
 
 
 def pick(names: Names, old: Rows, stable: Rows) -> Rows:
