@@ -85,7 +85,9 @@ def main() -> int:
         "contrib": environment(arguments.cache / "contrib", *_SDK, *_CONTRIB, *_LIBRARIES),
         "ddtrace": environment(arguments.cache / "ddtrace", "ddtrace==4.16.0", *_LIBRARIES),
         # With the same libraries: the launcher reads the metadata of everything that is installed.
-        "bare": environment(arguments.cache / "bare", "opentelemetry-sdk", "opentelemetry-instrumentation", *_LIBRARIES),
+        "bare": environment(
+            arguments.cache / "bare", "opentelemetry-sdk", "opentelemetry-instrumentation", *_LIBRARIES
+        ),
         "spanbridge": environment(arguments.cache / "spanbridge", *_SDK, "msgspec", *_LIBRARIES, with_spanbridge=True),
     }
     with _Receiver() as receiver, tempfile.TemporaryDirectory() as logs, postgres(Path(logs)) as server:
