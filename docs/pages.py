@@ -130,23 +130,24 @@ def _words(node: ast.expr) -> str:
 
 
 def with_chart(markdown: str) -> str:
-    """Draw the page's first table as bars: what each tracer adds, as a share of the most expensive one."""
-    title, _, rest = markdown.partition("\n")
-    first = re.search(r"(?:^\|.*\n)+", rest, re.MULTILINE)
+    """Draw the page's first table as bars before it: what each tracer adds, as a share of the most expensive one."""
+    first = re.search(r"(?:^\|.*\n)+", markdown, re.MULTILINE)
     assert first is not None
     head, _, *rows = [
         [cell.replace("*", "").strip() for cell in line.split("|")[1:-1]] for line in first[0].splitlines()
     ]
-    chart = "<table>"
+    chart = '<table style="display:table;width:100%">'
     for column, operation in enumerate(head[1:], 1):
         figures = {row[0]: figure for row in rows if (figure := _number(row[column])) is not None}
         chart += f"<tr><th colspan=2>{operation}</th></tr>"
         for name, figure in figures.items():
             width = max(1, round(100 * figure / max(figures.values())))
-            colour = "#7e57c2" if name.startswith("spanbridge") else "#b0bec5"
-            style = f"background:{colour};width:{width}%;padding-left:4px;white-space:nowrap"
-            chart += f'<tr><td>{name}</td><td style="width:60%"><div style="{style}">{figure:g}</div></td></tr>'
-    return f"{title}\n\n{chart}</table>\n{rest}"
+            colour = "#b39ddb" if name.startswith("spanbridge") else "#cfd8dc"
+            style = f"background:{colour};color:#000;width:{width}%;padding-left:4px;white-space:nowrap"
+            cells = f'<td style="white-space:nowrap;padding:2px 8px">{name}</td><td style="width:70%;padding:2px 8px">'
+            chart += f'<tr>{cells}<div style="{style}">{figure:g}</div></td></tr>'
+    start = first.start()
+    return f"{markdown[:start]}{chart}</table>\n\n{markdown[start:]}"
 
 
 def _number(cell: str) -> float | None:
