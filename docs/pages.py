@@ -136,7 +136,7 @@ def with_chart(markdown: str) -> str:
     head, _, *rows = [
         [cell.replace("*", "").strip() for cell in line.split("|")[1:-1]] for line in first[0].splitlines()
     ]
-    chart = '<table style="display:table;width:100%">'
+    chart = "<table>"
     for column, operation in enumerate(head[1:], 1):
         figures = {row[0]: figure for row in rows if (figure := _number(row[column])) is not None}
         chart += f"<tr><th colspan=2>{operation}</th></tr>"
@@ -144,7 +144,9 @@ def with_chart(markdown: str) -> str:
             width = max(1, round(100 * figure / max(figures.values())))
             colour = "#b39ddb" if name.startswith("spanbridge") else "#cfd8dc"
             style = f"background:{colour};color:#000;width:{width}%;padding-left:4px;white-space:nowrap"
-            cells = f'<td style="white-space:nowrap;padding:2px 8px">{name}</td><td style="width:70%;padding:2px 8px">'
+            cells = (
+                f'<td style="white-space:nowrap;padding:2px 8px">{name}</td><td style="min-width:26em;padding:2px 8px">'
+            )
             chart += f'<tr>{cells}<div style="{style}">{figure:g}</div></td></tr>'
     start = first.start()
     return f"{markdown[:start]}{chart}</table>\n\n{markdown[start:]}"
