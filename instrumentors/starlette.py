@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from spanbridge.conventions import asgi, http, http_server
 from spanbridge.core.instrumentor import MARK, Instrumentor
+from spanbridge.core.options import setting
 from spanbridge.core.patching import Installation, Library, Patch
 from spanbridge.core.tracing import diverted, observed
 from spanbridge.version import __version__ as __version__
@@ -36,8 +37,8 @@ _application = asgi.entrance(untraced=lambda app, scope: getattr(app, MARK, None
 
 
 def _fastapi(wrapped: Wrapped, setup: Setup) -> Wrapped:
-    """FastAPI's application: contrib's instrumentor of Starlette makes no difference."""
-    if not setup.semconv.contrib:
+    """FastAPI's application, which is one of Starlette's to contrib, and where the user has switched FastAPI off."""
+    if not setup.semconv.contrib and setting("integrations.fastapi.enabled", default=True):
         setup = replace(setup, source=setup.source.beside("spanbridge.instrumentors.fastapi"))
     return _application(wrapped, setup)
 

@@ -40,7 +40,7 @@ _RENAMED = {
 }
 _SAME_NAME = words(
     "aiobotocore, aiohttp_client, aiohttp_server, aiopg, asyncio, asgi, boto, botocore, bottle, cassandra, celery,"
-    "djangorestframework, elasticsearch, falcon, flask, flask_cache, gevent, grpc_aio_client, grpc_aio_server,"
+    "djangorestframework, elasticsearch, falcon, fastapi, flask, flask_cache, gevent, grpc_aio_client, grpc_aio_server,"
     "grpc_client, grpc_server, httplib, jinja2, kombu, mako, molten, mongoengine, mysql, mysqlclient, psycopg2,"
     "pylibmc, pylons, pymemcache, pymongo, pyramid, redis, rediscluster, requests, sqlalchemy, sqlite3, starlette,"
     "threading, tornado, vertica, wsgi"

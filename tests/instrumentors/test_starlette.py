@@ -19,6 +19,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import PlainTextResponse, RedirectResponse, StreamingResponse
 from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
 
+from spanbridge.core.options import load_vendor_settings
 from spanbridge.exporters.datadog.propagator import DatadogPropagator
 from spanbridge.instrumentors.asgi import OpenTelemetryMiddleware
 from spanbridge.instrumentors.starlette import StarletteInstrumentor
@@ -457,6 +458,17 @@ def test_fastapi_is_starlette_to_contrib(api: Any, spans: Spans, monkeypatch: py
     assert ours(spans) == set()
     monkeypatch.setenv("SPANBRIDGE_SEMCONV", "contrib")
     StarletteInstrumentor().instrument()
+    serve(api, connection("/items/3"))
+    assert ours(spans) == {"spanbridge.instrumentors.starlette"}
+
+
+def test_fastapi_switched_off_is_starlette(api: Any, spans: Spans, monkeypatch: pytest.MonkeyPatch) -> None:
+    StarletteInstrumentor().uninstrument()
+    monkeypatch.setenv("DD_TRACE_FASTAPI_ENABLED", "false")
+    load_vendor_settings()
+    StarletteInstrumentor().instrument()
+    monkeypatch.delenv("DD_TRACE_FASTAPI_ENABLED")
+    load_vendor_settings()
     serve(api, connection("/items/3"))
     assert ours(spans) == {"spanbridge.instrumentors.starlette"}
 
