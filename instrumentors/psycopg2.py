@@ -89,7 +89,8 @@ class _Classes:
         """Trace a connection that somebody else has made: of one in C, the cursors that it makes by default."""
         if self.connections.adopt(made):
             return True
-        if not isinstance(made, self.connections.root):
+        root = self.connections.root
+        if not isinstance(made, root) or type(made).cursor is not root.cursor:  # as DictConnection has its own default
             return False
         with suppress(Exception):
             made.cursor_factory = self.cursors.of(made.cursor_factory or self.cursors.root)

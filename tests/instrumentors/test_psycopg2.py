@@ -19,6 +19,7 @@ import psycopg2.pool
 import pytest
 from psycopg2 import extensions, sql
 
+from spanbridge.conventions import database
 from spanbridge.core.options import apply_settings
 from spanbridge.instrumentors.psycopg2 import Psycopg2Instrumentor
 from tests.environments import clean_variables
@@ -191,6 +192,17 @@ def test_factories_of_cursors(factory: Any, connection: Any, dsn: str, spans: Sp
             assert repr(type(cursor)) == repr(factory)
     other.close()
     assert names(spans) == ["SELECT"] * 3
+
+
+def test_a_class_that_cannot_be_traced_keeps_its_cursors(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError
+
+    monkeypatch.setattr(database, "_alike", broken)
+    with closing(psycopg2.connect(dsn, connection_factory=psycopg2.extras.DictConnection)) as connection:
+        cursor = connection.cursor()
+        cursor.execute("SELECT 1 AS one")
+        assert cursor.fetchone()["one"] == 1
 
 
 def test_named_cursors(connection: Any, spans: Spans) -> None:
