@@ -15,7 +15,7 @@ from spanbridge.conventions import drivers
 from spanbridge.conventions.database import Target
 from spanbridge.conventions.dbapi import Promise, TracedPoolProxy
 from spanbridge.conventions.drivers import Driver, as_port
-from spanbridge.core.guard import guarded
+from spanbridge.core.guard import guarded, or_unchanged
 from spanbridge.core.patching import Library, Patch
 from spanbridge.instrumentors import aiopg_wrappers as wrappers
 from spanbridge.instrumentors.aiopg_wrappers import AiopgIntegration
@@ -82,11 +82,12 @@ def _layers(connection: Any) -> tuple[Any, Any]:
 
 def _foreign(original: Wrapped, setup: Setup, stand_in: Callable[..., Any]) -> Wrapped:
     """Trace what another function than aiopg's makes (a test's, a wrapper's): a coroutine, of classes of its own."""
+    answer = or_unchanged(partial(stand_in, setup=setup), f"aiopg: what {original.__qualname__} answers")
 
     @wraps(original)
     def call(*args: Any, **kwargs: Any) -> Any:
         made = original(*args, **kwargs)
-        return Promise(made, partial(stand_in, setup=setup)) if iscoroutine(made) else stand_in(made, setup=setup)
+        return Promise(made, answer) if iscoroutine(made) else answer(made)
 
     return call
 

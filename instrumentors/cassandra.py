@@ -7,11 +7,12 @@ connection; speculative executions and retries belong to the statement's span.
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache, wraps
+from functools import lru_cache, partial, wraps
 from typing import TYPE_CHECKING, Any
 
 from spanbridge.conventions import database, keyvalue
 from spanbridge.conventions.database import Query, Target
+from spanbridge.core.guard import guarded
 from spanbridge.core.instrumentor import Instrumentor
 from spanbridge.core.options import Option, boolean
 from spanbridge.core.patching import Library, Patch
@@ -109,21 +110,23 @@ def _describe_answer(span: Span, future: Any, rows: Any, number: int) -> None:
         span.set_attribute("server.address", address)
 
 
-def _follow(setup: Setup, future: Any, pages: Pages) -> None:
-    """End the scope of each page with its answer, which comes in the driver's own thread."""
-    contrib = setup.semconv.contrib
+# The answer to each page comes in the driver's own thread; where it is not understood, the scope goes with the future.
 
-    def answered(rows: Any) -> None:
-        if (scope := pages.take()) is not None:
-            if scope.span.is_recording() and not contrib:
-                _describe_answer(scope.span, future, rows, pages.number)
-            scope.end()
+_guarded = partial(guarded, site="cassandra: the end of a page")
 
-    def failed(error: BaseException) -> None:
-        if (scope := pages.take()) is not None:
-            scope.fail(error)
 
-    future.add_callbacks(answered, failed)
+@_guarded
+def _answered(rows: Any, future: Any, pages: Pages, *, described: bool) -> None:
+    if (scope := pages.take()) is not None:
+        if described and scope.span.is_recording():
+            _describe_answer(scope.span, future, rows, pages.number)
+        scope.end()
+
+
+@_guarded
+def _failed(error: BaseException, pages: Pages) -> None:
+    if (scope := pages.take()) is not None:
+        scope.fail(error)
 
 
 def _operation(setup: Setup) -> Operation[Query]:
@@ -137,7 +140,13 @@ def _operation(setup: Setup) -> Operation[Query]:
         pages = Pages(scope.record, scope)
         setattr(future, _STATE, pages)
         scope.leave()  # the answer may come at any time, in another thread
-        _follow(setup, future, pages)
+        future.add_callbacks(
+            _answered,
+            _failed,
+            callback_args=(future, pages),
+            callback_kwargs={"described": not semconv.contrib},
+            errback_args=(pages,),
+        )
         return future
 
     def contrib_attributes(query: Query) -> dict[str, Any]:

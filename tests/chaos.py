@@ -199,7 +199,7 @@ def lines_of(work: Callable[[], object]) -> list[Line]:
 
 
 def sample(lines: list[Line]) -> list[Line]:
-    """The lines that this run breaks: CHAOS=all breaks every one of them, and takes an hour; else some of them.
+    """The lines that this run breaks: CHAOS=all breaks every one of them, in half an hour; else some of them.
 
     Which ones depends on the lines alone, so that a run that fails fails again.
     """

@@ -153,6 +153,24 @@ def test_a_file_wrapper_stays_one(spans: Spans, tmp_path: Any) -> None:
     assert [span["name"] for span in spans] == ["GET"]
 
 
+def test_a_file_wrapper_that_cannot_be_watched(
+    spans: Spans, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 10)
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return FileWrapper(path.open("rb"))
+
+    monkeypatch.delattr(http_server._Closing, "__init__")
+    body = call(app, spans, **{"wsgi.file_wrapper": FileWrapper})
+    assert b"".join(body) == b"x" * 10
+    body.close()
+    assert [span["name"] for span in spans] == ["GET"]
+    assert len(caplog.messages) == 1
+
+
 class FileBuffer:
     """A file wrapper as waitress's: one can always close it."""
 

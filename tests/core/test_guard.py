@@ -6,7 +6,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
-from spanbridge.core.guard import first_time, guarded, logger, report
+from spanbridge.core.guard import first_time, guarded, logger, or_unchanged, report
 
 if TYPE_CHECKING:
     import pytest
@@ -38,6 +38,13 @@ def test_guarded(caplog: pytest.LogCaptureFixture) -> None:
     assert guarded(boom, "site")(1, 2) is None
     assert len(caplog.messages) == 1
     assert guarded(boom, "other").__name__ == "boom"
+
+
+def test_changes(caplog: pytest.LogCaptureFixture) -> None:
+    given = object()
+    assert or_unchanged(str.upper, "site")("seven") == "SEVEN"
+    assert or_unchanged(boom, "site")(given) is given
+    assert len(caplog.messages) == 1
 
 
 def test_error_whose_text_raises(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 import warnings
@@ -18,7 +19,8 @@ from cassandra.concurrent import execute_concurrent
 from cassandra.protocol import SyntaxException
 from cassandra.query import BatchStatement, SimpleStatement
 
-from spanbridge.instrumentors.cassandra import CassandraInstrumentor
+from spanbridge.instrumentors import cassandra
+from spanbridge.instrumentors.cassandra import CassandraInstrumentor, Pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,6 +136,24 @@ def test_failures(session: Any, spans: Spans, payload: Payload) -> None:
     assert done.wait(10)
     assert [type(error) for error in errors] == [SyntaxException]
     assert [(span["status"], span["attributes"]["error.type"]) for span in spans] == [("ERROR", "SyntaxException")] * 2
+
+
+def boom(*args: Any) -> None:
+    raise RuntimeError("boom")
+
+
+def test_an_end_that_is_not_understood(
+    session: Any, spans: Spans, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(cassandra, "_describe_answer", boom)
+    assert session.execute_async("SELECT a FROM t").result()[0].a == 7
+    monkeypatch.setattr(Pages, "take", boom)
+    assert session.execute_async("SELECT a FROM t").result()[0].a == 7
+    with pytest.raises(SyntaxException):
+        session.execute("bad statement")
+    assert len([message for message in caplog.messages if "the end of a page" in message]) == 1
+    gc.collect()
+    assert spans.unfinished == []
 
 
 def test_a_cluster_that_is_not_there(spans: Spans) -> None:

@@ -18,6 +18,7 @@ pytest.importorskip("grpc")
 import grpc
 import grpc.aio
 
+from spanbridge.conventions import rpc
 from spanbridge.instrumentors.grpc import (
     GrpcAioInstrumentorClient,
     GrpcAioInstrumentorServer,
@@ -217,6 +218,22 @@ def test_ways_of_a_unary_call(channel: Any, spans: Spans) -> None:
         assert future.result(30) == b"one"
     assert len(settled(spans, 8)) == 8
     assert {span["attributes"]["rpc.grpc.status_code"] for span in spans} == {0}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_an_end_that_is_not_understood(
+    channel: Any, spans: Spans, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def boom(code: Any) -> None:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr(rpc, "number", boom)
+    call = method(channel, name)
+    assert CALLS[name](call) == ANSWERS[name]
+    if hasattr(call, "future"):
+        assert call.future(iter([b"one"]) if name == "Up" else b"one").result(30) == b"one"
+    assert not [message for message in caplog.messages if "callback" in message]
+    settled(spans, 2)
 
 
 @pytest.mark.parametrize(

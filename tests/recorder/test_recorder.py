@@ -538,6 +538,19 @@ def test_an_sdk_that_has_moved_gets_its_own_spans(
         trial.recording.cache_clear()
 
 
+def test_a_tracer_that_cannot_be_ours_is_the_sdks(provider: TracerProvider, caplog: pytest.LogCaptureFixture) -> None:
+    class Limits(SpanLimits):
+        max_span_attributes = property(lambda limits: 1 / 0)
+
+        def __init__(self) -> None:
+            pass
+
+    guard.forget()
+    provider._span_limits = Limits()
+    assert type(provider.get_tracer("shop")) is sdk.Tracer
+    assert len(caplog.records) == 1
+
+
 def test_context_functions_of_another_runtime_context(monkeypatch: pytest.MonkeyPatch) -> None:
     from spanbridge.core import context as ours
 

@@ -65,6 +65,19 @@ def guarded(function: Callable[P, T], site: str) -> Callable[P, T | None]:
     return call
 
 
+def or_unchanged(change: Callable[[T], T], site: str) -> Callable[[T], T]:
+    """Return `change` with its exceptions reported under `site` and answered with what it was given."""
+
+    def changed(given: T) -> T:
+        try:
+            return change(given)
+        except Exception as error:
+            report(site, error)
+            return given
+
+    return changed
+
+
 def forget() -> None:
     """Let every site report again (for tests)."""
     with _lock:

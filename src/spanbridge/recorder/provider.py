@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.sdk import trace as sdk
 
+from spanbridge.core.guard import report
 from spanbridge.recorder.trial import recording
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ def adopt(provider: ApiTracerProvider) -> None:
 
 def _recording(tracer: Tracer) -> Tracer:
     # A provider that is switched off answers the API's no-op tracer.
-    if type(tracer) is sdk.Tracer and (record := recording()) is not None:
-        return record(tracer)
+    try:
+        if type(tracer) is sdk.Tracer and (record := recording()) is not None:
+            return record(tracer)
+    except Exception as error:
+        report("recorder: making a tracer", error)
     return tracer

@@ -99,13 +99,13 @@ class Tracer(sdk.Tracer):
     @classmethod
     def of(cls, tracer: Any) -> Tracer:
         """Make a tracer of the SDK's ours; it stays the same object, which its provider knows."""
-        tracer.__class__ = cls
         limits = tracer._span_limits
         most = float("inf") if limits.max_span_attributes is None else limits.max_span_attributes
         # Threads that write at the same time may not get beyond the limit: the SDK's mapping takes over far below it.
         tracer.room = most // 2 if limits.max_span_attribute_length is None else 0
         metrics: Any = getattr(tracer, "_tracer_metrics", None)
         tracer._count = None if type(metrics).__name__ in {"NoneType", "NoOpTracerMetrics"} else metrics.start_span
+        tracer.__class__ = cls  # once nothing can fail any more
         ours: Tracer = tracer
         return ours
 
