@@ -1,15 +1,17 @@
 """celery: a PRODUCER span per task sent, from whatever place; a CONSUMER span per run, also of retries and eager tasks.
 
 The run continues the trace of whoever sent the task, by the message's headers. Pool processes send their spans before
-they end. Not traced: beat's ticks, remote control, events, a task's function called directly.
+they end; a run whose process is terminated (a task is revoked) is an error. Not traced: beat's ticks, remote control,
+events, a task's function called directly.
 """
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
+import threading
 from functools import partial
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -18,6 +20,7 @@ from opentelemetry.propagators.textmap import Getter
 
 from spanbridge.conventions import messaging
 from spanbridge.conventions.messaging import Broker, Message
+from spanbridge.core.attributes import has_attribute
 from spanbridge.core.guard import guarded
 from spanbridge.core.instrumentor import Instrumentor
 from spanbridge.core.options import Option, boolean
@@ -113,7 +116,8 @@ def _sending(wrapped: Wrapped, setup: Setup) -> Wrapped:
             scope.kwargs = {**scope.kwargs, "headers": scope.record.headers}
 
     def succeeded(span: Span, message: Message, result: Any) -> None:
-        span.set_attribute(message_key, str(result.id))
+        if not has_attribute(span, message_key):  # `before_task_publish` has told it, unless nothing was published
+            span.set_attribute(message_key, str(result.id))
 
     return traced(wrapped, setup, messaging.send(setup, "apply_async", describe, prepare=prepare, succeeded=succeeded))
 
@@ -130,6 +134,7 @@ class _Receivers:
         self._error_type = not setup.semconv.contrib
         self._provider = setup.options["tracer_provider"]
         self._runs: WeakKeyDictionary[Any, Scope[Message]] = WeakKeyDictionary()
+        self._disturbed = 0  # a thread's ident
 
     def _describe(self, task: Any, request: Any) -> Message:
         local = bool(request.is_eager)
@@ -173,35 +178,54 @@ class _Receivers:
         if scope is not None and not isinstance(error, tuple(sender.throws or ())):
             record_failure(scope.span, error, error_type=self._error_type)
 
-    @partial(ending, site=_RUN)
+    @_guarded
+    def worker_process_init(self, **_: Any) -> None:
+        """Know the thread that SIGTERM makes raise, wherever it is."""
+        if threading.current_thread() is threading.main_thread():
+            self._disturbed = get_ident()
+
     def task_postrun(self, task: Any = None, state: Any = None, **_: Any) -> None:
+        handler = signal.getsignal(signal.SIGTERM) if get_ident() == self._disturbed else None
+        if not callable(handler):
+            self._end(task, state)
+            return
+        late: list[tuple[Any, ...]] = []
+        signal.signal(signal.SIGTERM, lambda *arrived: late.append(arrived))
+        try:
+            self._end(task, state)
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+        if late:
+            handler(*late[0])
+
+    @partial(ending, site=_RUN)
+    def _end(self, task: Any, state: Any) -> None:
         scope = self._runs.pop(task.request, None)
         if scope is None:
             return
         raising = sys.exc_info()[1]
         if state:
             scope.span.set_attribute("celery.state", str(state))
-        elif raising is not None:  # an eager task that propagates, a worker that ends
+        elif isinstance(raising, Exception):  # an eager task that propagates
             scope.fail(raising)
+        elif raising is not None:
+            self._cut(scope)
         scope.end()
-
-    @_guarded
-    def worker_process_init(self, **_: Any) -> None:
-        """Celery has reset the signals of a pool's process, which would end by SIGTERM without another word."""
-        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, self._terminate)
 
     @_guarded
     def worker_process_shutdown(self, **_: Any) -> None:
         """Send what there is: the process is about to end without running Python's exit handlers."""
+        for scope in list(self._runs.values()):
+            self._cut(scope)
         flush = getattr(self._provider or trace.get_tracer_provider(), "force_flush", None)
         if flush is not None:
             flush(_FLUSH_MILLIS)
 
-    def _terminate(self, number: int, frame: Any) -> None:
-        self.worker_process_shutdown()
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
+    @_guarded
+    def _cut(self, scope: Scope[Message]) -> None:
+        """End the span of a run that its process will not end, with the error that Celery's own result names."""
+        record_failure(scope.span, sys.modules["billiard.exceptions"].Terminated(), error_type=self._error_type)
+        scope.end()
 
 
 _SIGNALS = (

@@ -387,6 +387,24 @@ def test_spans_survive_sigterm_of_a_pools_process(shop: Shop) -> None:
 
 
 @only_redis
+def test_a_run_that_is_terminated(shop: Shop) -> None:
+    with shop.worker() as process:
+        result = shop.module.sleeps.delay(60)
+        deadline = time.monotonic() + 60
+        while "shop.sleeps[" not in (shop.folder / "worker.log").read_text() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.5)  # from the parent's line to the run in the pool's process
+        result.revoke(terminate=True)
+        shop.module.pid.delay().get(60)
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+    cut, whole = shop.rows
+    assert (cut["name"], cut["status"], cut["events"]) == ("run/shop.sleeps", "ERROR", ["exception"])
+    assert cut["attributes"]["error.type"] == "Terminated"
+    assert (whole["name"], whole["status"]) == ("run/shop.pid", "UNSET")
+
+
+@only_redis
 def test_beat(shop: Shop) -> None:
     with shop.worker(), shop.worker("--schedule", str(shop.folder / "schedule"), command="beat"):
         deadline = time.monotonic() + 60

@@ -23,21 +23,25 @@ pytestmark = pytest.mark.slow
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 REQUESTS = 60
 WSGI = """
-    import os, sqlite3
+    import os, sqlite3, time
 
     def application(environ, start_response):
-        if environ["PATH_INFO"] != "/ready":
+        if environ["PATH_INFO"] == "/ready":
+            time.sleep(0.05)  # so that the other process gets requests too
+        else:
             sqlite3.connect(":memory:").execute("SELECT 1").fetchone()
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [str(os.getpid()).encode()]
 """
 ASGI = """
-    import os, sqlite3
+    import asyncio, os, sqlite3
 
     async def application(scope, receive, send):
         if scope["type"] != "http":
             raise NotImplementedError
-        if scope["path"] != "/ready":
+        if scope["path"] == "/ready":
+            await asyncio.sleep(0.05)
+        else:
             sqlite3.connect(":memory:").execute("SELECT 1").fetchone()
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": str(os.getpid()).encode()})
@@ -86,9 +90,10 @@ def ask(port, path="/work"):
     raise AssertionError("no answer")
 
 
-def is_ready(port):
-    with suppress(AssertionError):
-        return ask(port, "/ready") > 0
+def are_ready(port):
+    """Say whether both processes answer: gunicorn's forget a SIGTERM that comes before they have started."""
+    with suppress(AssertionError), ThreadPoolExecutor(8) as pool:
+        return len(set(pool.map(lambda _: ask(port, "/ready"), range(8)))) == 2
     return False
 
 
@@ -117,7 +122,7 @@ def test_every_process_sends_its_spans(agent, tmp_path, server):
         ) as process,
     ):
         try:
-            wait_for(lambda: process.poll() is not None or is_ready(port), server, 60)
+            wait_for(lambda: process.poll() is not None or are_ready(port), server, 60)
             with ThreadPoolExecutor(8) as pool:
                 workers = Counter(pool.map(lambda _: ask(port), range(REQUESTS)))
             process.send_signal(signal.SIGTERM)

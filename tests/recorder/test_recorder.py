@@ -309,6 +309,13 @@ def test_one_of_many_threads_ends_a_span(tracer: Any, kept: Kept) -> None:
     assert len(kept.spans) == len(set(map(id, kept.spans))) == 50
 
 
+def test_an_attribute_that_is_set_again_moves_to_the_end(tracer: Any) -> None:
+    for again in (lambda span: span.set_attribute("a", 3), lambda span: span.set_attributes({"a": 3})):
+        span = tracer.start_span("x", attributes={"a": 1, "b": 2})
+        again(span)
+        assert list(span.attributes.items()) == [("b", 2), ("a", 3)]
+
+
 def test_a_signal_handler_may_use_the_span_that_it_interrupts(tracer: Any) -> None:
     span = tracer.start_span("x")
 

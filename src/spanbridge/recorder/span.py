@@ -140,6 +140,7 @@ class Span(sdk.Span):
             and type(key) is str
             and key
             and len(attributes) < self._tracer.room
+            and key not in attributes  # the SDK moves one that is set again to the end
             and self._end_time is None
         ):
             attributes[key] = value
@@ -153,6 +154,7 @@ class Span(sdk.Span):
             type(own) is dict
             and plain(attributes)
             and len(own) + len(attributes) < self._tracer.room
+            and own.keys().isdisjoint(attributes)
             and self._end_time is None
         ):
             own.update(attributes)
