@@ -37,7 +37,7 @@ from spanbridge.exporters.datadog.tags import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import Event, ReadableSpan
@@ -69,12 +69,13 @@ _PEER_TAGS = ("db.name", "mongodb.db", "rpc.service", "out.host")
 _ERROR = StatusCode.ERROR
 
 
-# The spans' own fields, read at once: their properties cost ten times as much, for they copy lists under a lock.
+# The spans' own fields, read at once: their properties cost ten times as much, for they copy lists under a lock. The
+# kind is its number, for members of enumerations hash slowly.
 _read = attrgetter(
     "_name",
-    "_kind",
-    "_instrumentation_scope",
-    "_status",
+    "_instrumentation_scope._name",
+    "_kind._value_",
+    "_status._status_code",
     "_start_time",
     "_end_time",
     "_context",
@@ -85,25 +86,26 @@ _read = attrgetter(
     "_resource",
 )
 _within, _queue = attrgetter("_dict"), attrgetter("_dq")
-_read_identity = attrgetter("_name", "_kind", "_instrumentation_scope", "_resource")
 
 
 def _fields(span: ReadableSpan) -> tuple[Any, ...]:
+    """Answer what `_read` asks for, the attributes as a dict, from a span of any provider."""
     try:
         fields: tuple[Any, ...] = _read(span)
-        name, kind, scope, status, start, end, context, parent, attributes, events, links, resource = fields
+        attributes, events, links = fields[8:11]
         if type(attributes) is dict and type(events) is tuple and type(links) is tuple:  # our recorder's
             return fields
         return (
-            *(name, kind, scope, status, start, end, context, parent),
+            *fields[:8],
             attributes if type(attributes) is dict else _within(attributes),
             events if type(events) is tuple else _queue(events),
             links if type(links) is tuple else _queue(links),
-            resource,
+            fields[11],
         )
     except AttributeError:  # made by hand, or by an SDK with other names
+        scope = span.instrumentation_scope
         return (
-            *(span.name, span.kind, span.instrumentation_scope, span.status, span.start_time),
+            *(span.name, scope.name if scope else "", span.kind.value, span.status.status_code, span.start_time),
             *(span.end_time, span.context, span.parent, dict(span.attributes or {}), span.events, span.links),
             span.resource,
         )
@@ -121,6 +123,7 @@ class Plan(NamedTuple):
     """What is known about the spans of one scope and kind before the first of them."""
 
     row: names.Row | None
+    naming: Callable[[str, Attributes], names.Names]
     targets: Targets
     finish: Finish | None
     by_status: bool
@@ -190,6 +193,7 @@ class SpanMapper:
         self.native_events = native_events
         self._targets: dict[int, Targets] = {}
         self._resources: list[ResourcePlans] = []
+        self._error_statuses = settings.error_statuses
         self._like_otlp = settings.names == "otel"
 
     def service_of(self, span: ReadableSpan) -> str:
@@ -198,12 +202,9 @@ class SpanMapper:
 
     def service_and_env_of(self, span: ReadableSpan) -> tuple[str, str]:
         """Answer the service and the environment that `map` gives to `span` as it is now."""
-        try:
-            name, kind, scope, resource = _read_identity(span)
-        except AttributeError:
-            name, kind, scope, resource = span.name, span.kind, span.instrumentation_scope, span.resource
-        plan = self._plan_for(resource, scope, kind)
-        return self._service(plan, name, attributes_of(span)), plan.shared.meta.get("env", "")
+        name, scope, kind, *_, attributes, _, _, resource = _fields(span)
+        plan = self._plan_for(span, resource, scope, kind)
+        return self._service(plan, name, attributes), plan.shared.meta.get("env", "")
 
     def map(
         self, span: ReadableSpan, *, top_level: bool, local_root: bool, trace: TraceState | None = None
@@ -216,9 +217,9 @@ class SpanMapper:
             local_root: it has no parent in this process.
             trace: hears of what the span says about the sampling of its trace.
         """
-        name, span_kind, scope, state, start, end, context, parent, attributes, events, links, entity = _fields(span)
-        plan = self._plan_for(entity, scope, span_kind)
-        row, targets, finish, by_status, service, names_peer, inherited, _, metas, _ = plan
+        name, scope, number, code, start, end, context, parent, attributes, events, links, entity = _fields(span)
+        plan = self._plan_for(span, entity, scope, number)
+        row, naming, targets, finish, by_status, service, names_peer, inherited, _, metas, _ = plan
         if inherited:
             attributes = {**inherited, **attributes}
         if type(service) is not str or "service.name" in attributes or "datadog.service" in attributes:
@@ -226,7 +227,7 @@ class SpanMapper:
         meta = (metas.get(service) or self._meta(plan, service)).copy()
         metrics: Metrics = {"_dd.top_level": 1} if top_level else {}
         reserved = _tag(attributes, targets, meta, metrics)
-        operation, resource, kind, measured = _names(row, span_kind, name, attributes)
+        operation, resource, kind, measured = _named(naming, name, attributes, span)
         if measured:
             metrics["_dd.measured"] = 1
         if finish is not None:
@@ -238,8 +239,8 @@ class SpanMapper:
             self._name_peer(meta, names_peer)
 
         # What completes the tags may know of an error that is none to OpenTelemetry.
-        failed = state.status_code is _ERROR or (finish is not None and "error.type" in meta)
-        if failed or by_status:
+        failed = code is _ERROR or (finish is not None and "error.type" in meta)
+        if failed or (by_status and status(attributes) in self._error_statuses):
             exception = _last_exception(events) if events else None
             if by_status and (answered := status(attributes)):
                 failed = self._failed_by_status(answered, exception, row, failed=failed)
@@ -300,19 +301,18 @@ class SpanMapper:
 
     # --- once per Resource, scope and kind ---
 
-    def _plan_for(self, resource: Resource, scope: InstrumentationScope | None, kind: SpanKind) -> Plan:
+    def _plan_for(self, span: ReadableSpan, resource: Resource, scope: str, kind: int) -> Plan:
         for shared in self._resources:  # nearly always one
             if shared.resource is resource:
                 break
         else:
             shared = self._read_resource(resource)
             self._resources = [shared, *self._resources[:15]]
-        key = (scope.name if scope else "", kind._value_)  # the number, for members of enumerations hash slowly
-        plan = shared.plans.get(key)
+        plan = shared.plans.get((scope, kind))
         if plan is None:
-            plan = self._make_plan(scope, kind, shared)
+            plan = self._make_plan(span.instrumentation_scope, span.kind, shared)
             if len(shared.plans) < _MOST_PLANS:
-                shared.plans[key] = plan
+                shared.plans[scope, kind] = plan
         return plan
 
     def _read_resource(self, resource: Resource) -> ResourcePlans:
@@ -343,14 +343,16 @@ class SpanMapper:
                     meta |= {"otel.library.name": scope.name, "otel.library.version": scope.version or ""}
             meta = {key: as_text(value) for key, value in meta.items() if value}
             service = self._mapped(application or inferred_service())
-            return Plan(None, self._targets_of(OTLP), None, False, service, peer, shared.inherited, meta, {}, shared)
+            naming, targets = names.naming(None, kind), self._targets_of(OTLP)
+            return Plan(None, naming, targets, None, False, service, peer, shared.inherited, meta, {}, shared)
         library, row = found
         if settings.obfuscate_404_resource and row.resource is names.route_or_path:
             row = replace(row, resource=names.route)
         meta["component"] = row.component or library
         by_status = "http.response.status_code" in row.tags
         own = self._integration_service(library, row, application)
-        return Plan(row, self._targets_of(row.tags), row.finish, by_status, own, peer, {}, meta, {}, shared)
+        naming, targets = names.naming(row, kind), self._targets_of(row.tags)
+        return Plan(row, naming, targets, row.finish, by_status, own, peer, {}, meta, {}, shared)
 
     def _integration_service(self, library: str, row: names.Row, application: str) -> str | names.Rule:
         service = names.own_service(library, row, self._settings, application) or inferred_service()
@@ -464,7 +466,7 @@ class SpanMapper:
         meta["language"] = "python"
         metrics["process_id"] = pid
         if high := trace_id >> 64:
-            meta["_dd.p.tid"] = f"{high:016x}"
+            meta["_dd.p.tid"] = high.to_bytes(8, "big").hex()
         if self._settings.report_hostname:
             meta["_dd.hostname"] = self._settings.hostname or hostname()
 
@@ -495,17 +497,16 @@ def _without(events: Sequence[Event], one: Event | None) -> Sequence[Event]:
     return [event for event in events if event is not one]
 
 
-def _names(row: names.Row | None, kind: SpanKind, name: str, attributes: Attributes) -> names.Names:
+def _named(
+    naming: Callable[[str, Attributes], names.Names], name: str, attributes: Attributes, span: ReadableSpan
+) -> names.Names:
     try:
-        if type(name) is not str:
-            name = as_text(name)
-        found = names.agent_names(kind, name, attributes) if row is None else names.classic_names(row, name, attributes)
-        if type(found[1]) is str:
-            return found
-        return found[0], as_text(found[1]), *found[2:]
+        found = naming(name if type(name) is str else as_text(name), attributes)
+        return found if type(found[1]) is str else (found[0], as_text(found[1]), *found[2:])
     except Exception as error:
         report("naming a span", error)
-        return kind.name.lower(), kind.name.lower(), "custom", False
+        kind = span.kind.name.lower()
+        return kind, kind, "custom", False
 
 
 def _tag(attributes: dict[str, Any], targets: Targets, meta: Meta, metrics: Metrics) -> dict[str, Any]:
@@ -519,9 +520,11 @@ def _tag(attributes: dict[str, Any], targets: Targets, meta: Meta, metrics: Metr
                     meta[target] = value
                 else:
                     store(target, value, meta, metrics)
+            elif target is None:
+                pass
             elif target is RESERVED:
                 reserved[key] = value
-            elif target is not None:
+            else:
                 target(value, meta, metrics)  # type: ignore[operator]
         except Exception as error:
             report("mapping an attribute", error)

@@ -505,20 +505,26 @@ Names: TypeAlias = tuple[str, str, str, bool]
 """Operation, resource, type, and whether the span is measured."""
 
 
-def classic_names(row: Row, name: str, attributes: Attributes) -> Names:
-    """Name a span by its library's row."""
-    if row.inner is not main and (inner := row.inner(name, attributes)):
-        if inner.endswith(".connect"):
-            inner = row.connect or inner
-            return inner, inner, row.type, row.measured
-        part = text(attributes, "code.function.name", "template.name")  # which function or template the detail is
-        return inner, part or inner, _DETAIL_TYPES.get(inner.rpartition(".")[2], ""), False
-    if row.part is not main and (part := row.part(name, attributes)):
-        return part, row.resource(name, attributes), row.type, False
-    operation = row.operation
-    if operation.__class__ is not str:
-        operation = operation(name, attributes)  # type: ignore[operator]
-    return operation, row.resource(name, attributes), row.type, row.measured
+def naming(row: Row | None, kind: SpanKind) -> Callable[[str, Attributes], Names]:
+    """Compile what names the spans of one kind by their library's row; as the Agent would, without a row."""
+    if row is None:
+        return partial(agent_names, kind)
+    operation, resource, type_, measured = row.operation, row.resource, row.type, row.measured
+    inner_of, part_of, connect = row.inner, row.part, row.connect
+
+    def named(name: str, attributes: Attributes) -> Names:
+        if inner_of is not main and (inner := inner_of(name, attributes)):
+            if inner.endswith(".connect"):
+                inner = connect or inner
+                return inner, inner, type_, measured
+            part = text(attributes, "code.function.name", "template.name")  # which function or template the detail is
+            return inner, part or inner, _DETAIL_TYPES.get(inner.rpartition(".")[2], ""), False
+        if part_of is not main and (part := part_of(name, attributes)):
+            return part, resource(name, attributes), type_, False
+        main_one = operation if operation.__class__ is str else operation(name, attributes)  # type: ignore[operator]
+        return main_one, resource(name, attributes), type_, measured
+
+    return named
 
 
 # --- the Agent's rules for OTLP (protocol B.1, lower-case kinds and newer database names after B.5) ------------------

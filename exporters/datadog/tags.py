@@ -51,13 +51,13 @@ def status(attributes: Attributes) -> int:
     return int(value) if isinstance(value, str) and len(value) == 3 and value.isdecimal() else 0
 
 
+_path_in = re.compile(r"(?:[^:/?#]*://)?[^/?#]*([^?#]*)").match
+
+
 def url_path(url: str) -> str:
     """Cut the path out of a URL; `/` when it is empty."""
-    if "?" in url or "#" in url:
-        url = url.partition("?")[0].partition("#")[0]
-    scheme = url.find("://")
-    start = url.find("/", scheme + 3) if scheme >= 0 else url.find("/")
-    return url[start:] if start >= 0 else "/"
+    found: Any = _path_in(url)  # every text fits
+    return found[1] or "/"
 
 
 def jsonable(value: object) -> str:

@@ -655,8 +655,9 @@ def test_a_value_without_text_costs_itself(caplog: pytest.LogCaptureFixture) -> 
 def test_the_sdks_own_fields_are_its_properties() -> None:
     span = finished("GET", CLIENT, {"a": 1}, during=lambda span: span.add_event("e"), links=[Link(OTHER)])
     properties = (
-        *(span.name, span.kind, span.instrumentation_scope, span.status, span.start_time, span.end_time),
-        *(span.context, span.parent, dict(span.attributes or {}), span.events, span.links, span.resource),
+        *(span.name, span.instrumentation_scope.name, span.kind.value, span.status.status_code, span.start_time),
+        *(span.end_time, span.context, span.parent, dict(span.attributes or {}), span.events, span.links),
+        span.resource,
     )
     *first, attributes, events, links, resource = mapping._fields(span)
     assert (*first, dict(attributes), tuple(events), tuple(links), resource) == properties
