@@ -30,12 +30,14 @@ class Member:
         parent: its parent, if that is known in this process.
         local_root: whether its parent is in another process.
         finished: whether it has ended.
+        service: its service, once it has been mapped.
     """
 
     span: ReadableSpan
     parent: Member | None
     local_root: bool
     finished: bool = False
+    service: str = ""
 
 
 class Chunk(NamedTuple):

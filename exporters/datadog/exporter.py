@@ -146,16 +146,16 @@ class DatadogSpanExporter(SpanExporter):
     def encode(self, chunk: Chunk) -> Encoded | None:
         """Map and encode one chunk; a span that cannot be mapped is left out, and reported once."""
         trace = chunk.trace
+        mapper = self.mapper
         mapped: list[dict[str, Any]] = []
-        services: dict[int, str] = {}
         for member in chunk.members:
             parent, local_root = member.parent, member.local_root
             try:
-                row = self.mapper.map(member.span, top_level=local_root, local_root=local_root, trace=trace)
-                service = services[row["span_id"]] = row["service"]
+                row = mapper.map(member.span, top_level=local_root, local_root=local_root, trace=trace)
+                service = member.service = row["service"]
                 if local_root:
                     _mark_arrival(row, trace)
-                elif parent and service != (services.get(row["parent_id"]) or self.mapper.service_of(parent.span)):
+                elif parent is not None and service != (parent.service or mapper.service_of(parent.span)):
                     row["metrics"]["_dd.top_level"] = 1
                 mapped.append(row)
             except Exception as error:

@@ -11,7 +11,6 @@ import os
 import sys
 from dataclasses import replace
 from functools import cache, lru_cache
-from operator import attrgetter
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
@@ -69,38 +68,26 @@ _PEER_TAGS = ("db.name", "mongodb.db", "rpc.service", "out.host")
 _ERROR = StatusCode.ERROR
 
 
-# The spans' own fields, read at once: their properties cost ten times as much, for they copy lists under a lock. The
-# kind is its number, for members of enumerations hash slowly.
-_read = attrgetter(
-    "_name",
-    "_instrumentation_scope._name",
-    "_kind._value_",
-    "_status._status_code",
-    "_start_time",
-    "_end_time",
-    "_context",
-    "_parent",
-    "_attributes",
-    "_events",
-    "_links",
-    "_resource",
-)
-_within, _queue = attrgetter("_dict"), attrgetter("_dq")
+def _fields(span: Any) -> tuple[Any, ...]:
+    """Answer what mapping needs of a span, without its properties: they cost much more, and copy lists under a lock.
 
-
-def _fields(span: ReadableSpan) -> tuple[Any, ...]:
-    """Answer what `_read` asks for, the attributes as a dict, from a span of any provider."""
+    The kind is its number, for members of enumerations hash slowly; the attributes are a plain dict.
+    """
     try:
-        fields: tuple[Any, ...] = _read(span)
-        attributes, events, links = fields[8:11]
-        if type(attributes) is dict and type(events) is tuple and type(links) is tuple:  # our recorder's
-            return fields
+        attributes, events, links = span._attributes, span._events, span._links
         return (
-            *fields[:8],
-            attributes if type(attributes) is dict else _within(attributes),
-            events if type(events) is tuple else _queue(events),
-            links if type(links) is tuple else _queue(links),
-            fields[11],
+            span._name,
+            span._instrumentation_scope._name,
+            span._kind._value_,
+            span._status._status_code,
+            span._start_time,
+            span._end_time,
+            span._context,
+            span._parent,
+            attributes if type(attributes) is dict else attributes._dict,
+            events if type(events) is tuple else events._dq,  # a tuple is our recorder's
+            links if type(links) is tuple else links._dq,
+            span._resource,
         )
     except AttributeError:  # made by hand, or by an SDK with other names
         scope = span.instrumentation_scope
