@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 # By the module's attributes: tests, contrib's among them, count the calls.
 from opentelemetry import context as context_api
-from opentelemetry.context import Context, get_current
+from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled, suppress_instrumentation
 from opentelemetry.propagate import extract, inject
 
+from spanbridge.core.context import get_current
 from spanbridge.core.guard import report
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 from wsgiref.util import request_uri
 
-from opentelemetry.context import Context, attach, create_key, detach, get_current
+from opentelemetry.context import Context, create_key
 from opentelemetry.instrumentation.propagators import get_global_response_propagator
 from opentelemetry.propagate import extract
 from opentelemetry.propagators.textmap import Getter
@@ -20,6 +20,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode, get_current_span
 
 from spanbridge.conventions import http
 from spanbridge.conventions.client_address import behind_proxies
+from spanbridge.core.context import attach, detach, get_current
 from spanbridge.core.guard import report
 from spanbridge.core.options import setting
 from spanbridge.core.semconv import Rows, pick

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from opentelemetry.context import Context, attach, create_key, get_value, set_value
+from opentelemetry.context import Context, create_key
 from opentelemetry.propagate import extract, inject
 from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace import INVALID_SPAN, SpanKind, get_current_span, set_span_in_context
 
+from spanbridge.core.context import attach, get_current
 from spanbridge.core.options import setting
 from spanbridge.core.tracing import DATABASE, HTTP, MESSAGING, RPC, Operation
 
@@ -156,7 +157,7 @@ def send(
     """
 
     def prepared(scope: Scope[Message]) -> None:
-        attach(set_value(_SENDING, scope.span))  # ends with the scope
+        attach(Context(get_current() | {_SENDING: scope.span}))  # ends with the scope
         prepare(scope)
 
     return Operation(
@@ -175,7 +176,7 @@ def send(
 
 def span_of_sending() -> Span | None:
     """Answer the span of the message that is just being sent, if it records, for layers that know more of it."""
-    span: Any = get_value(_SENDING)
+    span: Any = get_current().get(_SENDING)
     return span if span is not None and span.is_recording() else None
 
 
