@@ -21,6 +21,7 @@ from cassandra.query import BatchStatement, SimpleStatement
 
 from spanbridge.instrumentors import cassandra
 from spanbridge.instrumentors.cassandra import CassandraInstrumentor, Pages
+from tests.servers import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,8 +153,8 @@ def test_an_end_that_is_not_understood(
     with pytest.raises(SyntaxException):
         session.execute("bad statement")
     assert len([message for message in caplog.messages if "the end of a page" in message]) == 1
-    gc.collect()
-    assert spans.unfinished == []
+    # With the driver's own objects, which its threads may still hold for a moment.
+    wait_for(lambda: gc.collect() >= 0 and not spans.unfinished, "the end of every span")
 
 
 def test_a_cluster_that_is_not_there(spans: Spans) -> None:
