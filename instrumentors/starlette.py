@@ -21,6 +21,8 @@ from spanbridge.core.tracing import diverted, observed
 from spanbridge.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from opentelemetry.trace import TracerProvider
     from starlette.applications import Starlette
 
@@ -33,7 +35,37 @@ def _named(scope: asgi.Connection) -> tuple[str, dict[str, Any]]:
     return http.span_name(http.normal_method(scope.get("method") or "GET")), {}
 
 
-_application = asgi.entrance(untraced=lambda app, scope: getattr(app, MARK, None) is False, details=_named)
+def _resolved(app: Any, scope: asgi.Connection) -> str:
+    """Answer the route that the application would have chosen, for a request that middleware has answered."""
+    if "router" in scope:  # a router has looked, and found nothing
+        return ""
+    return _template(app.routes, {**scope, "fastapi": dict(scope.get("fastapi") or ())})  # matching leaves traces there
+
+
+def _template(routes: Iterable[Any], scope: asgi.Connection) -> str:
+    best, chosen, found = 0, None, {}
+    for route in _flat(routes):
+        match, more = route.matches(scope)
+        if match.value > best:  # no match is 0, one for other methods 1, a whole one 2
+            best, chosen, found = match.value, route, more
+            if best == 2:
+                break
+    inner = getattr(chosen, "routes", None) or ()
+    return getattr(chosen, "path", "") + (_template(inner, {**scope, **found}) if inner else "")
+
+
+def _flat(routes: Iterable[Any]) -> Iterator[Any]:
+    """Yield the routes, and in the place of a router that FastAPI has included those of it, with their prefix."""
+    for route in routes:
+        if hasattr(route, "effective_route_contexts"):
+            yield from (context.starlette_route or context for context in route.effective_route_contexts())
+        else:
+            yield route
+
+
+_application = asgi.entrance(
+    untraced=lambda app, scope: getattr(app, MARK, None) is False, details=_named, resolve=_resolved
+)
 
 
 def _fastapi(wrapped: Wrapped, setup: Setup) -> Wrapped:

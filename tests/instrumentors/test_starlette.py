@@ -211,6 +211,44 @@ def test_middleware_that_runs_the_application_in_another_task(spans: Spans, capl
     assert [record for record in caplog.records if record.name.startswith(("opentelemetry", "spanbridge"))] == []
 
 
+class Refusing:
+    """Middleware that answers before any router, as those for CORS, authentication and rate limits do."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
+        else:
+            await PlainTextResponse("refused", 401)(scope, receive, send)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "name"),
+    [
+        ("GET", "/items/3", "GET /items/{item:int}"),
+        ("OPTIONS", "/items/3", "OPTIONS /items/{item:int}"),
+        ("GET", "/v1/users/3", "GET /v1/users/{user}"),
+        ("GET", "/v1/inner/things/3", "GET /v1/inner/things/{name}"),
+        ("GET", "/v1/nowhere/3", "GET /v1"),
+        ("GET", "/nowhere/3", "GET"),
+    ],
+)
+def test_what_middleware_answers_has_its_route(spans: Spans, method: str, path: str, name: str) -> None:
+    StarletteInstrumentor().instrument()
+    assert serve(make_app(middleware=[Middleware(Refusing)]), connection(path, method=method))[0]["status"] == 401
+    assert (only(spans)["name"], only(spans)["attributes"].get("http.route")) == (name, name.partition(" ")[2] or None)
+
+
+def test_websockets_that_middleware_refuses_and_hosts(spans: Spans) -> None:
+    StarletteInstrumentor().instrument()
+    app = make_app(middleware=[Middleware(Refusing)])
+    serve(app, websocket("/rooms/3"), CONNECT, DISCONNECT)
+    serve(app, connection("/hosted/3", headers=[(b"host", b"api.example")]))
+    assert [span["name"] for span in servers(spans)] == ["GET /rooms/{room}", "GET /hosted/{name}"]
+
+
 def test_a_client_that_goes_away_ends_the_span(app: Any, spans: Spans) -> None:
     async def forever(request: Any) -> Any:
         async def chunks() -> AsyncIterator[bytes]:
@@ -436,6 +474,14 @@ def test_fastapi(api: Any, spans: Spans, path: str, name: str, code: int) -> Non
     assert (span["name"], span["status"], span["scope"]) == (name, "UNSET", "spanbridge.instrumentors.fastapi")
     # FastAPI's own spans of the same request do not come on top.
     assert {inner["scope"] for inner in spans} <= {"spanbridge.instrumentors.fastapi", "shop"}
+
+
+def test_what_middleware_answers_has_its_route_in_included_routers(api: Any, spans: Spans) -> None:
+    api.add_middleware(Refusing)
+    for path in ("/v1/users/3", "/v1/users/broken/3", "/sub/users/3", "/nowhere/3"):
+        assert serve(api, connection(path))[0]["status"] == 401
+    expected = ["GET /v1/users/{user}", "GET /v1/users/broken/{user}", "GET /sub/users/{user}", "GET"]
+    assert [span["name"] for span in servers(spans)] == expected
 
 
 def test_fastapi_is_told_from_starlette(api: Any, spans: Spans, payload: Payload) -> None:

@@ -15,7 +15,7 @@ from opentelemetry.propagators.textmap import Getter, Setter
 from opentelemetry.trace import SpanKind
 
 from spanbridge.conventions import http
-from spanbridge.conventions.http_server import SCOPE_KEY, Request, Server, server_renderer, split_host
+from spanbridge.conventions.http_server import SCOPE_KEY, Request, Server, matched, server_renderer, split_host
 from spanbridge.core.guard import report
 from spanbridge.core.options import Option, words
 from spanbridge.core.tracing import Operation, traced
@@ -213,7 +213,10 @@ def contrib_details(connection: Connection) -> tuple[str, dict[str, Any]]:
 
 
 def entrance(
-    *, untraced: Callable[[Any, Connection], bool] | None = None, details: Details | None = None
+    *,
+    untraced: Callable[[Any, Connection], bool] | None = None,
+    details: Details | None = None,
+    resolve: Callable[[Any, Connection], str] | None = None,
 ) -> Callable[[Wrapped, Setup], Wrapped]:
     """Make the advice for an ASGI entrance: a method `async def (self, scope, receive, send)`.
 
@@ -222,6 +225,8 @@ def entrance(
     Args:
         untraced: tells a call that is not to be traced, given the method's object and the scope.
         details: answers name and further attributes of a scope; by default the method, and the path in `contrib` mode.
+        resolve: answers the route of a request that middleware has answered before any router saw it, given the
+            method's object and the scope; empty for none.
     """
 
     def advice(wrapped: Wrapped, setup: Setup) -> Wrapped:
@@ -263,7 +268,7 @@ def entrance(
             joined=False,
             prepare=prepare,
         )
-        watch = _watcher(server, setup)
+        watch = _watcher(server, setup, resolve)
         of_receive = _detail(setup, "receive", "client_request_hook", _receive)
         of_send = _detail(setup, "send", "client_response_hook", _send)
         call = traced(wrapped, setup, server.operation)
@@ -280,7 +285,9 @@ def entrance(
     return advice
 
 
-def _watcher(server: Server, setup: Setup) -> Callable[[Scope[Request], Send], Send]:
+def _watcher(
+    server: Server, setup: Setup, resolve: Callable[[Any, Connection], str] | None
+) -> Callable[[Scope[Request], Send], Send]:
     """Compile what looks on as the application answers, and ends the span where the answer ends."""
     contrib = setup.semconv.contrib
     # contrib's span of a websocket lasts as long as the connection, and is a success once something is sent.
@@ -291,6 +298,8 @@ def _watcher(server: Server, setup: Setup) -> Callable[[Scope[Request], Send], S
 
     def note(scope: Scope[Request], message: Message, status: int | None) -> None:
         try:
+            if resolve is not None and scope.record.router is None and scope.span.is_recording():
+                matched(scope, resolve(scope.args[0], scope.record.source) or None)
             server.responded(scope.span, status, headers_of(message))
             propagator = get_global_response_propagator()  # type: ignore[no-untyped-call]
             if propagator is not None:
