@@ -52,7 +52,7 @@ def _operation(setup: Setup) -> Operation[http_client.Request]:
     def answer(params: Any) -> http_client.Response | None:
         response, status = getattr(params, "response", params), getattr(params, "status", None)
         if response is params:  # an exception that tells the status
-            return None if contrib or status is None else http_client.Response(status)
+            return None if contrib or not status else http_client.Response(status)  # 0: too many redirects
         version = response.version
         shown = f"{version.major}.{version.minor}" if version and not contrib else ""
         return http_client.Response(response.status, response.headers, shown)

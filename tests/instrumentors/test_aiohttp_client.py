@@ -113,6 +113,13 @@ def test_a_followed_redirect_is_one_span(client: None, spans: Spans) -> None:
     assert all("traceparent" in head.lower() for head in peer.heads)
 
 
+def test_too_many_redirects_have_no_status(client: None, spans: Spans) -> None:
+    with pytest.raises(aiohttp.TooManyRedirects):
+        calling(get("/moved", max_redirects=1))
+    assert (only(spans)["status"], only(spans)["attributes"]["error.type"]) == ("ERROR", "TooManyRedirects")
+    assert "http.response.status_code" not in only(spans)["attributes"]
+
+
 def test_an_exception_is_recorded_once(client: None, spans: Spans) -> None:
     with pytest.raises(aiohttp.ServerDisconnectedError):
         calling(get("/nothing"))
