@@ -53,7 +53,7 @@ def _adapted(server: Server, setup: Setup) -> Operation[Request]:
 
     def failed(span: Span, request: Request, error: BaseException) -> None:
         answer = getattr(error, "status_int", 500)  # of pyramid.httpexceptions, which are answers as well
-        if isinstance(error, Exception):
+        if isinstance(error, Exception) and not http_server.status_sent(request):
             server.mark(span, answer)
         if answer >= 500:
             server.failed(span, request, error)

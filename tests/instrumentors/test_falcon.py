@@ -196,6 +196,25 @@ def test_a_stream_is_one_span(spans: Spans) -> None:
     assert only(spans)["name"] == "GET /stream"
 
 
+@pytest.mark.parametrize(("sent", "status"), [([b"1"], 200), ([], 500)])
+def test_a_stream_that_fails_has_the_status_that_was_sent(spans: Spans, sent: list[bytes], status: int) -> None:
+    class Failing:
+        def on_get(self, request: Any, response: Any) -> None:
+            response.stream = self.chunks()
+
+        def chunks(self) -> Iterator[bytes]:
+            yield from sent
+            raise OSError("cut")
+
+    FalconInstrumentor().instrument()
+    shop = Wsgi()
+    shop.app.add_route("/cut", Failing())
+    with pytest.raises(OSError, match="cut"):
+        shop.ask("/cut")
+    span = only(spans)
+    assert (span["status"], span["attributes"]["http.response.status_code"]) == ("ERROR", status)
+
+
 def test_websockets_are_one_span(spans: Spans) -> None:
     if not ASGI:
         return  # there were none before 3.0

@@ -39,8 +39,10 @@ class Root(dict):  # type: ignore[type-arg]
         self["tree"] = self
 
 
-def chunks() -> Iterator[bytes]:
+def chunks(fails_after: int = 3) -> Iterator[bytes]:
     for number in range(3):
+        if number == fails_after:
+            raise OSError("cut")
         with trace.get_tracer("shop").start_as_current_span(f"chunk {number}"):
             yield b"x"
 
@@ -71,6 +73,8 @@ def configure(**settings: Any) -> Any:
     add("/unavailable", raiser(HTTPServiceUnavailable()))
     add("/returns", lambda request: HTTPServiceUnavailable())
     add("/stream", lambda request: Response(app_iter=chunks()))
+    add("/cut", lambda request: Response(app_iter=chunks(fails_after=1)))
+    add("/never", lambda request: Response(app_iter=chunks(fails_after=0)))
     add("/json", lambda request: Response(render("json", {"a": 1})))
     add("/inner", lambda request: request.invoke_subrequest(Request.blank("/items/1")))
     config.include(api, route_prefix="/api")
@@ -159,6 +163,17 @@ def test_streams(app: Any, spans: Spans) -> None:
     *parts, server = spans
     assert server["name"] == "GET /stream"
     assert {part["parent"] for part in parts} == {"GET /stream"}
+
+
+@pytest.mark.parametrize(("path", "status"), [("/cut", 200), ("/never", 500)])
+def test_a_stream_that_fails_has_the_status_that_was_sent(app: Any, spans: Spans, path: str, status: int) -> None:
+    body = app(environ_of(path), lambda *_: None)
+    with pytest.raises(OSError, match="cut"):
+        list(body)
+    body.close()
+    span = spans[-1]
+    assert (span["name"], span["status"]) == (f"GET {path}", "ERROR")
+    assert span["attributes"]["http.response.status_code"] == status
 
 
 def test_a_client_that_goes_away_ends_the_span(app: Any, spans: Spans) -> None:

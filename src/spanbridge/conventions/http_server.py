@@ -525,11 +525,17 @@ def wsgi(
     return advice
 
 
+def status_sent(request: Request) -> bool:
+    """Say whether a part of the body has been sent, and with it a status that no exception can change."""
+    scope = scope_of(request.source)
+    return scope is not None and scope.begun
+
+
 def failing_with_500(server: Server, setup: Setup) -> Operation[Request]:
     """Adapt an entrance: an exception that leaves the application is one that the server answers with 500."""
 
     def failed(span: Span, request: Request, error: BaseException) -> None:
-        if isinstance(error, Exception):
+        if isinstance(error, Exception) and not status_sent(request):
             server.mark(span, 500)
         server.failed(span, request, error)
 
@@ -620,7 +626,7 @@ class Body:
         try:
             if self._chunks is None:
                 self._chunks = iter(self._original)
-            return next(self._chunks)
+            chunk = next(self._chunks)
         except StopIteration:
             if not hasattr(self._original, "close"):
                 self._end()
@@ -628,6 +634,9 @@ class Body:
         except BaseException as error:
             self._end(error)
             raise
+        else:
+            self._scope.begun = True
+            return chunk
         finally:
             detach(token)
 

@@ -201,9 +201,15 @@ def record_failure(
 
 
 class Scope(Generic[R]):
-    """One open span, current until the call returns; ends exactly once."""
+    """One open span, current until the call returns; ends exactly once.
 
-    __slots__ = ("__weakref__", "args", "context", "ended", "kwargs", "operation", "record", "site", "span", "token")
+    `begun` tells that a result that goes on after the call has given a part of itself.
+    """
+
+    __slots__ = (
+        *("__weakref__", "args", "begun", "context", "ended", "kwargs"),
+        *("operation", "record", "site", "span", "token"),
+    )
 
     def __init__(
         self,
@@ -215,7 +221,7 @@ class Scope(Generic[R]):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> None:
-        self.ended = False
+        self.ended = self.begun = False
         self.operation = operation
         self.record = record
         self.span = span
@@ -452,6 +458,7 @@ def _steps(begin: Begin, wrapped: Wrapped) -> Wrapped:
                     raise
                 finally:
                     detach(token)
+                scope.begun = True
                 try:
                     sent, step = (yield item), generator.send
                 except GeneratorExit:
@@ -492,6 +499,8 @@ def _async_steps(begin: Begin, wrapped: Wrapped) -> Wrapped:
                 finally:
                     if token is not None:
                         detach(token)
+                if scope is not None:
+                    scope.begun = True
                 try:
                     sent, step = (yield item), generator.asend
                 except GeneratorExit:
