@@ -24,7 +24,7 @@ def _routing(wrapped: Wrapped, setup: Setup) -> Wrapped:
     def before(resolver: Any, component: Any) -> None:
         route = getattr(component, "route", None)
         if route is not None and (scope := http_server.scope_of(resolver.instances[_environ_type()])) is not None:
-            http_server.matched(scope, route.template)
+            http_server.matched(scope, route.template, {"molten.route": route.name})
 
     return observed(wrapped, setup, before=before)
 

@@ -368,12 +368,7 @@ CLASSIC: dict[str, Row] = {
         "flask",
         tags=tags.HTTP_SERVER | {"http.route": tags.string("http.route", "flask.url_rule")},
     ),
-    "molten": _web(
-        "molten.request",
-        route,
-        "molten",
-        tags=tags.HTTP_SERVER | {"http.route": tags.string("http.route", "molten.route")},
-    ),
+    "molten": _web("molten.request", route, "molten"),
     "pylons": _web("pylons.request", pylons_action, "pylons", own=True),
     "pyramid": _web("pyramid.request", pyramid_route, "pyramid"),
     "starlette": _web("starlette.request", route_or_path, "starlette", measured=False),

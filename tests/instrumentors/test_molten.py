@@ -80,6 +80,7 @@ def test_a_request(app: Any, spans: Spans, payload: Payload) -> None:
     row = payload()[0][0]
     assert (row["name"], row["resource"], row["type"]) == ("molten.request", "GET /items/{item}", "web")
     assert row["meta"]["http.url"].startswith("http://shop.example:8080/items/3")
+    assert (row["meta"]["http.route"], row["meta"]["molten.route"]) == ("/items/{item}", "show")
 
 
 @pytest.mark.parametrize(
