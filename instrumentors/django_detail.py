@@ -148,8 +148,10 @@ def _cache(wrapped: Wrapped, setup: Setup) -> Wrapped:
         try:
             for method in _CACHE_METHODS:
                 if (original := getattr(cache, method, None)) is not None:
-                    backend = type(cache).__module__
-                    attributes = {"code.function.name": f"{backend}.{method}", "django.cache.backend": backend}
+                    attributes = {
+                        "code.function.name": f"{original.__module__}.{method}",
+                        "django.cache.backend": type(cache).__module__,
+                    }
                     operation = detail.operation("django.cache", lambda *_, found=attributes, **__: found, DATABASE)
                     setattr(cache, method, traced(original, setup, operation))
         except Exception as error:

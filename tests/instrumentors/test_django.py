@@ -538,6 +538,15 @@ def test_details(spans: Spans, payload: Payload) -> None:
     assert {span["kind"] for span in spans[:-1]} == {"INTERNAL"}
 
 
+def test_methods_that_a_cache_inherits_are_named_where_they_are_defined(spans: Spans) -> None:
+    DjangoInstrumentor().instrument(cache_spans=True)
+    with override_settings(CACHES=dict(settings.CACHES)):  # caches are made anew
+        cache.get_many(["a"])
+    (attributes,) = (span["attributes"] for span in spans)
+    assert attributes["code.function.name"] == "django.core.cache.backends.base.get_many"
+    assert attributes["django.cache.backend"] == "django.core.cache.backends.locmem"
+
+
 def test_views_that_raise(spans: Spans) -> None:
     DjangoInstrumentor().instrument(view_spans=True)
     for page in ("/broken", "/missing", "/forbidden"):
