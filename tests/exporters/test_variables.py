@@ -40,6 +40,7 @@ def test_aliases_and_counterparts_belong_to_a_variable() -> None:
     [
         *variables.IGNORED, "DATADOG_PRIORITY_SAMPLING", "DD_FLASK_ANALYTICS_ENABLED",
         "DATADOG_REDIS_ANALYTICS_SAMPLE_RATE", "DD_PROFILING_CAPTURE_PCT", "DD_RUNTIME_METRICS_EXPERIMENTAL_ENABLED",
+        "DD_DJANGO_INCLUDE_USER_EMAIL", "DD_TRACE_WEBSOCKET_MESSAGES_SEPARATE_TRACES",
     ],
 )  # fmt: skip
 def test_what_does_nothing_says_so_once(
