@@ -163,6 +163,20 @@ def test_a_crash_without_a_response(spans: Spans) -> None:
     with pytest.raises(ValueError):
         serve(OpenTelemetryMiddleware(answering(error=ValueError("broken"))))
     assert (only(spans)["status"], len(only(spans)["events"])) == ("ERROR", 1)
+    assert only(spans)["attributes"]["http.response.status_code"] == 500  # which the server answers
+
+
+def test_a_crash_after_the_start_of_the_response(spans: Spans) -> None:
+    with pytest.raises(ValueError):
+        serve(OpenTelemetryMiddleware(answering(START, error=ValueError("broken"))))
+    assert (only(spans)["status"], only(spans)["attributes"]["http.response.status_code"]) == ("ERROR", 200)
+
+
+def test_a_crash_has_no_status_to_contrib(spans: Spans, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPANBRIDGE_SEMCONV", "contrib")
+    with pytest.raises(ValueError):
+        serve(OpenTelemetryMiddleware(answering(error=ValueError("broken"))))
+    assert "http.status_code" not in only(spans)["attributes"]
 
 
 @pytest.mark.parametrize(("code", "status"), [(302, "UNSET"), (404, "UNSET"), (499, "UNSET"), (503, "ERROR")])
@@ -247,7 +261,7 @@ def test_a_websocket_refused_with_a_response(spans: Spans) -> None:
 def test_a_crash_in_the_handshake(spans: Spans) -> None:
     with pytest.raises(ValueError):
         serve(OpenTelemetryMiddleware(answering(error=ValueError())), websocket(), CONNECT)
-    assert only(spans)["status"] == "ERROR"
+    assert (only(spans)["status"], only(spans)["attributes"]["http.response.status_code"]) == ("ERROR", 500)
 
 
 # What makes no span.

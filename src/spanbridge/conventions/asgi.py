@@ -15,7 +15,15 @@ from opentelemetry.propagators.textmap import Getter, Setter
 from opentelemetry.trace import SpanKind
 
 from spanbridge.conventions import http
-from spanbridge.conventions.http_server import SCOPE_KEY, Request, Server, matched, server_renderer, split_host
+from spanbridge.conventions.http_server import (
+    SCOPE_KEY,
+    Request,
+    Server,
+    failing_with_500,
+    matched,
+    server_renderer,
+    split_host,
+)
 from spanbridge.core.guard import report
 from spanbridge.core.options import Option, words
 from spanbridge.core.tracing import Operation, traced
@@ -271,7 +279,8 @@ def entrance(
         watch = _watcher(server, setup, resolve)
         of_receive = _detail(setup, "receive", "client_request_hook", _receive)
         of_send = _detail(setup, "send", "client_response_hook", _send)
-        call = traced(wrapped, setup, server.operation)
+        # A server answers 500 for an application that has answered nothing.
+        call = traced(wrapped, setup, server.operation if contrib else failing_with_500(server, setup))
         if not iscoroutinefunction(wrapped):
             return call
 
@@ -318,8 +327,10 @@ def _watcher(
             if kind in _STARTS:
                 # The exception behind an error page comes after the page: the span waits for it.
                 failing, trailers = message["status"] >= 500, message.get("trailers", False)
+                scope.begun = True
                 note(scope, message, message["status"])
             elif kind in statuses:
+                scope.begun = True
                 note(scope, message, statuses[kind])
             ends = last.get(kind)
             ended = ends is not None and not (message.get(ends) or failing or (trailers and kind in _BEFORE_TRAILERS))

@@ -526,7 +526,7 @@ def wsgi(
 
 
 def status_sent(request: Request) -> bool:
-    """Say whether a part of the body has been sent, and with it a status that no exception can change."""
+    """Say whether a part of the answer has been sent, and with it a status that no exception can change."""
     scope = scope_of(request.source)
     return scope is not None and scope.begun
 

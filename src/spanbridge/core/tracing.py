@@ -203,7 +203,7 @@ def record_failure(
 class Scope(Generic[R]):
     """One open span, current until the call returns; ends exactly once.
 
-    `begun` tells that a result that goes on after the call has given a part of itself.
+    `begun` tells that a part of the result is out: of a stream, or of an answer that is sent rather than returned.
     """
 
     __slots__ = (
