@@ -378,6 +378,7 @@ CLASSIC: dict[str, Row] = {
     "aiohttp_client": _http("aiohttp.request", constant("aiohttp.request"), measured=False, inner=without_method),
     "httplib": _http("http.client.request", constant("http.client.request"), measured=False),
     "requests": _http("requests.request", method_and_path, "requests", own=True),
+    "tornado client": _http("http.client.request", method_and_path),  # ddtrace has none
     # SQL databases
     "aiopg": _sql("postgres.query", statement, "postgres", inner=connection("postgres"), part=fetch("postgres.query")),
     "mysql": _sql("mysql.query", statement, "mysql", inner=connection("mysql"), part=fetch("mysql.query")),

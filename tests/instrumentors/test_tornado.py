@@ -458,6 +458,8 @@ def test_a_fetch(app: Any, spans: Spans, payload: Payload, fetch: Any) -> None:
     assert attributes["url.full"].endswith("/echo?<redacted>")
     assert attributes["server.address"] == HOST
     assert only(spans)["parent_id"] == client["span_id"]
+    (row,) = (row for chunk in payload() for row in chunk if row["meta"]["span.kind"] == "client")
+    assert [row[key] for key in ("name", "resource", "type")] == ["http.client.request", "GET /echo", "http"]
 
 
 def test_a_redirect(app: Any, spans: Spans, fetch: Any) -> None:
