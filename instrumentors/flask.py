@@ -5,6 +5,7 @@ Not traced by default: hooks, view functions, template rendering (jinja2 has its
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.context import attach, set_value
 
 from spanbridge.conventions import detail, http, http_server
+from spanbridge.core.attributes import PLAIN
 from spanbridge.core.instrumentor import MARK, Instrumentor
 from spanbridge.core.options import Option, boolean
 from spanbridge.core.patching import Library, Patch
@@ -72,7 +74,7 @@ def _routing(wrapped: Wrapped, setup: Setup) -> Wrapped:
             return
         rule = request.url_rule
         if rule is not None:
-            http_server.matched(scope, rule.rule, {} if contrib else {"flask.endpoint": rule.endpoint})
+            http_server.matched(scope, rule.rule, {} if contrib else _found(rule, request.view_args))
         if request_hook is not None:
             request_hook(scope.span, request.environ)
         if comment is not None:
@@ -81,6 +83,18 @@ def _routing(wrapped: Wrapped, setup: Setup) -> Wrapped:
             attach(set_value(_COMMENTER_KEY, comment(endpoint, route)))
 
     return observed(_hooks("preprocess_request")(wrapped, setup), setup, before=before)
+
+
+def _found(rule: Any, arguments: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Name what the request was matched with: the endpoint, and the values in the path."""
+    found = {"flask.endpoint": rule.endpoint}
+    for name, value in (arguments or {}).items():
+        if type(value) in PLAIN:
+            found[f"flask.view_args.{name}"] = value
+        else:  # of a converter of the application's
+            with suppress(Exception):
+                found[f"flask.view_args.{name}"] = str(value)
+    return found
 
 
 def _commenter(setup: Setup) -> Callable[[str | None, str | None], dict[str, str]] | None:

@@ -12,6 +12,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 flask = pytest.importorskip("flask")
 
+from werkzeug.routing import BaseConverter  # noqa: E402
+
 from spanbridge.instrumentors.flask import FlaskInstrumentor  # noqa: E402
 
 if TYPE_CHECKING:
@@ -59,6 +61,34 @@ def app(spans: Spans) -> Iterator[Any]:
     FlaskInstrumentor().uninstrument()
 
 
+class Opaque:
+    def __init__(self, word: str) -> None:
+        self.word = word
+
+    def __str__(self) -> str:
+        if self.word == "mute":
+            raise ValueError(self.word)
+        return f"opaque {self.word}"
+
+
+class OpaqueConverter(BaseConverter):
+    def to_python(self, value: str) -> Any:
+        return Opaque(value)
+
+
+@pytest.mark.parametrize(("word", "shown"), [("lamp", "opaque lamp"), ("mute", None)])
+def test_values_in_the_path_of_any_class(spans: Spans, word: str, shown: str | None) -> None:
+    app = flask.Flask("shop")
+    app.url_map.converters["opaque"] = OpaqueConverter
+    app.route("/things/<opaque:thing>/<size>")(lambda thing, size: size)
+    FlaskInstrumentor().instrument()
+    assert app.test_client().get(f"/things/{word}/4").data == b"4"
+    FlaskInstrumentor().uninstrument()
+    found = only(spans)["attributes"]
+    assert (found.get("flask.view_args.thing"), found["flask.view_args.size"]) == (shown, "4")
+    assert only(spans)["name"] == "GET /things/<opaque:thing>/<size>"
+
+
 def only(spans: Spans) -> dict[str, Any]:
     assert len(spans) == 1, spans
     return spans[0]
@@ -99,6 +129,7 @@ def test_a_request(app: Any, spans: Spans, payload: Payload) -> None:
         "network.protocol.version": "1.1",
         "http.route": "/items/<int:item>",
         "flask.endpoint": "show",
+        "flask.view_args.item": 3,
         "http.response.status_code": 200,
     }
     assert {key: span["attributes"].get(key) for key in expected} == expected
