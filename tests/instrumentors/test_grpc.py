@@ -220,6 +220,12 @@ def test_ways_of_a_unary_call(channel: Any, spans: Spans) -> None:
     assert {span["attributes"]["rpc.grpc.status_code"] for span in spans} == {0}
 
 
+def test_requests_by_keyword(channel: Any, spans: Spans) -> None:
+    assert method(channel, "Unary")(request=b"one") == b"one"
+    assert method(channel, "Up")(request_iterator=iter([b"one"])) == b"one"
+    assert len(settled(spans, 4)) == 4
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_an_end_that_is_not_understood(
     channel: Any, spans: Spans, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -459,6 +465,36 @@ def test_kinds_async(instrumented: None, spans: Spans, payload: Payload) -> None
     asyncio.run(main())
     services = {row["service"]: row["meta"]["component"] for chunk in payload() for row in chunk}
     assert services == {"grpc-aio-client": "grpc_aio_client", "grpc-aio-server": "grpc_aio_server"}
+
+
+async def both_written(channel: Any) -> list[bytes]:
+    call = method(channel, "Both")()
+    for request in (b"one", b"two"):
+        await call.write(request)
+    await call.done_writing()
+    return [await call.read(), await call.read()]
+
+
+async def up_written(channel: Any) -> bytes:
+    call = method(channel, "Up")()
+    await call.write(b"onetwo")
+    await call.done_writing()
+    response: bytes = await call
+    return response
+
+
+@pytest.mark.parametrize(("name", "written"), [("Up", up_written), ("Both", both_written)])
+def test_requests_that_are_written_to_the_call(
+    instrumented: None, spans: Spans, name: str, written: Callable[[Any], Any]
+) -> None:
+    async def main() -> None:
+        async with serving_async() as target, grpc.aio.insecure_channel(target) as channel:
+            assert await written(channel) == ANSWERS[name]
+            client, server = await settled_async(spans, 2)
+            assert (client["name"], client["status"]) == (f"shop.Cart/{name}", "UNSET")
+            assert server["parent_id"] == client["span_id"]
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize(

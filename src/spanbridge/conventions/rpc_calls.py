@@ -26,8 +26,9 @@ def calling(kind: str) -> Call:
     """Make the advice for a callable's `__call__`, `with_call` or `future`; `kind` is one of `rpc.KINDS`."""
 
     def describe(
-        callable_: Any, request: Any, timeout: Any = None, metadata: Any = None, *_: Any, **__: Any
+        callable_: Any, request: Any = None, timeout: Any = None, metadata: Any = None, *_: Any, **more: Any
     ) -> rpc.Rpc:
+        request = more.get("request_iterator", request)  # asyncio may have neither: messages are written to the call
         target = getattr(callable_._channel, "target", "")  # noqa: SLF001 - the callable has no public side
         target = target() if callable(target) else target
         return rpc.Rpc(callable_._method, metadata, kind, target=target, request=request)  # noqa: SLF001
