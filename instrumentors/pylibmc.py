@@ -61,7 +61,7 @@ def _describer(method: str, argument: str) -> Callable[[Setup], Callable[..., Co
 
 
 def _call(method: str, argument: str) -> Advice:
-    return keyvalue.call(_describer(method, argument), found=_FOUND.get(method))
+    return keyvalue.call(_describer(method, argument), found=_FOUND if method in _FOUND else None)
 
 
 class PylibmcInstrumentor(Instrumentor):

@@ -83,7 +83,7 @@ def _contrib_describer(method: str, setup: Setup) -> Callable[..., Command]:
 
 
 def _call(method: str, argument: str) -> Advice:
-    return keyvalue.call(_describer(method, argument), found=_FOUND.get(method))
+    return keyvalue.call(_describer(method, argument), found=_FOUND if method in _FOUND else None)
 
 
 def _contrib_call(method: str) -> Advice:

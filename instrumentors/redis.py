@@ -141,7 +141,7 @@ def _watch_error(error: BaseException) -> bool:
     return type(error).__name__ == "WatchError"
 
 
-_command = keyvalue.call(_single)
+_command = keyvalue.call(_single, found=keyvalue.REDIS_FOUND)
 _execute = keyvalue.call(_pipeline, harmless=_watch_error, batch=True)
 
 

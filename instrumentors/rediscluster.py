@@ -56,7 +56,7 @@ def _pipeline(setup: Setup) -> Callable[..., Command | None]:
     return describe
 
 
-_command = keyvalue.call(_single)
+_command = keyvalue.call(_single, found=keyvalue.REDIS_FOUND)
 _execute = keyvalue.call(_pipeline, batch=True)
 
 

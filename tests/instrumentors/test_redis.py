@@ -55,6 +55,16 @@ def test_a_command(client: Any, spans: Spans, redis_server: Server, payload: Pay
     assert names == ("redis", "redis.command", "SET", "redis")
 
 
+def test_reading_commands_tell_how_many_keys_they_found(client: Any, spans: Spans) -> None:
+    client.execute_command("MSET", "a", "1", "b", "")
+    client.execute_command("HSET", "h", "f", "1")
+    client.execute_command("RPUSH", "l", "1", "2")
+    spans.clear()
+    for command in ("GET a", "GET b", "GET c", "MGET a b c", "HMGET h f g", "HMGET i f", "HGETALL i", "LRANGE l 0 -1"):
+        client.execute_command(*command.split())
+    assert [span["attributes"]["db.response.returned_rows"] for span in spans] == [1, 1, 0, 2, 1, 0, 0, 1]
+
+
 def test_keys_stay_and_values_go(client: Any, spans: Spans) -> None:
     client.execute_command("MSET", "a", "secret-1", "b", "secret-2")
     client.mget("a", "b")

@@ -17,7 +17,7 @@ from spanbridge.core.options import Option, boolean
 from spanbridge.core.tracing import DATABASE, HTTP, Operation, record_failure, traced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from opentelemetry.trace import Span
 
@@ -83,12 +83,28 @@ def redis_batch(
     return Command(target, verb, text, source, batch=len(commands))
 
 
+def _key_found(result: Any) -> int:
+    """A key that is not there reads as None, as nothing, or as nothing but None (HMGET)."""
+    if isinstance(result, (list, tuple, set)):
+        return int(any(item is not None for item in result))
+    return int(result is not None and result != {})
+
+
+def _keys_found(result: Any) -> int:
+    return sum(item is not None for item in result or ())
+
+
+_READING_ONE = "GET GETDEL GETEX GETRANGE GETSET HGET HGETALL HKEYS HMGET HRANDFIELD HVALS LINDEX LPOP LRANGE RPOP"
+REDIS_FOUND: dict[str, Callable[[Any], int]] = {**dict.fromkeys(_READING_ONE.split(), _key_found), "MGET": _keys_found}
+"""How many keys the reading commands of Redis have found, given their answers."""
+
+
 def call(
     describe: Callable[[Setup], Callable[..., Command | None]],
     *,
     harmless: Callable[[BaseException], bool] = lambda error: False,
     batch: bool = False,
-    found: Callable[[Any], int] | None = None,
+    found: Mapping[str, Callable[[Any], int]] | None = None,
 ) -> Callable[[Wrapped, Setup], Wrapped]:
     """Make the advice for a method that sends commands.
 
@@ -96,7 +112,7 @@ def call(
         describe: given what `instrument()` decided, answers the describer of the method's calls.
         harmless: tells exceptions that are answers, not failures.
         batch: whether the method sends what was collected before; `request_hook` sees single commands only.
-        found: says how many items a result holds (`db.response.returned_rows`).
+        found: says, by the command's verb, how many items a result holds (`db.response.returned_rows`).
     """
 
     def advice(wrapped: Wrapped, setup: Setup) -> Wrapped:
@@ -105,7 +121,7 @@ def call(
         keys = text_keys(semconv)
         request_hook = None if batch else http.hooked(setup, "request_hook")
         response_hook = http.hooked(setup, "response_hook")
-        count = None if contrib else found
+        counts = {} if contrib or found is None else found
 
         def attributes(command: Command) -> dict[str, Any]:
             rendered = dict(command.target.attributes(semconv))
@@ -126,7 +142,7 @@ def call(
         def succeeded(span: Span, command: Command, result: Any) -> None:
             if response_hook is not None:
                 response_hook(span, command.source[0], result)
-            if count is not None:
+            if (count := counts.get(command.verb)) is not None:
                 span.set_attribute("db.response.returned_rows", count(result))
 
         def failed(span: Span, command: Command, error: BaseException) -> None:
@@ -144,7 +160,7 @@ def call(
             layer=DATABASE,
             covers=DATABASE | HTTP,
             opened=opened if request_hook else None,
-            succeeded=succeeded if response_hook or count else None,
+            succeeded=succeeded if response_hook or counts else None,
             failed=failed,
             fresh=True,
         )
