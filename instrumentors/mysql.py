@@ -5,12 +5,13 @@ A connection that fails to open makes a span. Not traced: fetching, `cmd_query` 
 
 from __future__ import annotations
 
-from functools import partial
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 from spanbridge.conventions import drivers
 from spanbridge.conventions.database import Target, shared_target
 from spanbridge.conventions.drivers import Driver, as_port, as_text
+from spanbridge.core.guard import guarded
 from spanbridge.core.patching import Library, Patch
 from spanbridge.instrumentors.dbapi import DriverInstrumentor
 from spanbridge.version import __version__ as __version__
@@ -54,6 +55,26 @@ def _connecting(original: Wrapped, setup: Setup) -> Wrapped:
     return drivers.answered(original, partial(MySQLInstrumentor.stand_in, setup=setup))
 
 
+_QUERY_ATTRIBUTES = 1 << 27  # the server's capability
+
+
+def _unsent(connection: Any, value: Any) -> bool:
+    """Say whether a query attribute is the current span's context, which the connector adds, and will not be sent."""
+    warns = hasattr(connection, "_query_attrs_supported")
+    return warns and value[0] == "traceparent" and not connection._client_flags & _QUERY_ATTRIBUTES  # noqa: SLF001
+
+
+def _adding_attribute(original: Wrapped, setup: Setup) -> Wrapped:
+    """Leave out what the server does not take, or the connector would warn at every statement."""
+    unsent = guarded(_unsent, "mysql: adding a query attribute")
+
+    @wraps(original)
+    def append(*args: Any, **kwargs: Any) -> Any:
+        return None if unsent(*args, **kwargs) else original(*args, **kwargs)
+
+    return append
+
+
 _CURSORS = {
     "cursor": ("MySQLCursor", "MySQLCursorPrepared"),
     "cursor_cext": ("CMySQLCursor", "CMySQLCursorPrepared"),
@@ -79,6 +100,8 @@ class MySQLInstrumentor(DriverInstrumentor):
         Patch("mysql.connector", "connect", _connecting),
         Patch("mysql.connector.abstracts", "MySQLConnectionAbstract.connect", _DRIVER.connect),
         Patch("mysql.connector.aio.connection", "MySQLConnection.connect", _DRIVER.connect),
+        Patch("mysql.connector.abstracts", "MySQLConnectionAbstract.query_attrs_append", _adding_attribute),
+        Patch("mysql.connector.aio.abstracts", "MySQLConnectionAbstract.query_attrs_append", _adding_attribute),
         *(
             Patch(f"mysql.connector.{module}", f"{name}.{method}", _DRIVER.end(method.upper()))
             for module, name in _CONNECTIONS.items()

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from tests.servers import Server
 
 SECRET = "topsecret"
-# MariaDB lacks what newer connectors ask for, and they say so.
-pytestmark = pytest.mark.filterwarnings("ignore:This version of the server does not support Query Attributes")
 VERSION = tuple(mysql.connector.version.VERSION[:2])
 FLAVOURS = ["pure", "C"] if mysql.connector.HAVE_CEXT else ["pure"]
 
@@ -73,6 +71,17 @@ def test_a_statement_is_one_client_span(connection: Any, spans: Spans, mariadb_s
 @pytest.mark.parametrize("options", [{}, {"buffered": True}, {"dictionary": True}, {"prepared": True}, {"raw": True}])
 def test_kinds_of_cursors(options: dict[str, bool], connection: Any, spans: Spans) -> None:
     cursor = connection.cursor(**options)
+    cursor.execute("SELECT %s", ("1",))
+    assert len(cursor.fetchall()) == 1
+    cursor.close()
+    assert names(spans) == ["SELECT"]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("prepared", [False, True])
+def test_a_server_without_query_attributes_makes_no_warnings(prepared: bool, connection: Any, spans: Spans) -> None:
+    """Of its own, the connector passes the context on in them."""
+    cursor = connection.cursor(prepared=prepared)
     cursor.execute("SELECT %s", ("1",))
     assert len(cursor.fetchall()) == 1
     cursor.close()
@@ -168,6 +177,7 @@ def test_connections_and_fetches_may_have_spans(arguments: dict[str, Any], spans
     assert names(spans) == ["CONNECT", "SELECT", "FETCHMANY", "FETCHONE"]
 
 
+@pytest.mark.filterwarnings("ignore:This version of the server does not support Query Attributes")
 def test_one_connection(arguments: dict[str, Any], spans: Spans) -> None:
     MySQLInstrumentor().uninstrument()
     with closing(mysql.connector.connect(**arguments)) as connection:
