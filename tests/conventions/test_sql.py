@@ -320,6 +320,8 @@ def test_no_text_makes_it_slow(dialect):
         ("Duplicate entry 'O''Neil' for key", "INSERT INTO t VALUES ('O''Neil')", None, "Duplicate entry ? for key"),
         ("out of range: 4111111111111111", "SELECT 4111111111111111::int", None, "out of range: ?"),
         ("near line 1", "SELECT 1", (1,), "near line 1"),
+        ("duplicate key: Key (name)=(dup)", "INSERT INTO t VALUES (%s)", ("dup",), "duplicate key: Key (name)=(?)"),
+        ("Key (id, name)=(417, Anna)", "SELECT 417", ("Anna",), "Key (id, name)=(?, ?)"),
         ("bad value b'secret' and deep", "x", {"a": [b"secret"], "b": ("deep",)}, "bad value b'?' and ?"),
         ("no such table: items", "SELECT * FROM items", None, "no such table: items"),
     ],

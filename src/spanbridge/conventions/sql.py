@@ -60,7 +60,8 @@ _ROW = rf"\(\s*{_ITEM}(?:\s*,\s*{_ITEM})*\s*\)"
 _ROWS = re.compile(rf"{_ROW}(?:\s*,\s*{_ROW})*")
 
 # Of the values that an exception may quote: shorter ones would take the words of the message with them.
-_SHORTEST_VALUE, _MOST_VALUES = 2, 1000
+_SHORTEST_VALUE, _LONGEST_WORD, _MOST_VALUES = 2, 8, 1000
+_WORD = re.compile(r"\w+")
 
 _VERB = re.compile(rf"(?:[\s(;{{]+|(?:--|\#|//)[^\n]*|{_BLOCK_COMMENT})*(?P<verb>[A-Za-z_]+)?", re.DOTALL)
 
@@ -194,10 +195,12 @@ def without_values(text: str, statement: str, dialect: Dialect, parameters: Any 
     found = (match[0] for match in dialect.tokens.finditer(statement[:STATEMENT_LIMIT]) if match.lastgroup == "literal")
     values = {*found, *islice(_texts(parameters), _MOST_VALUES)}
     values |= {value.lstrip("bBeEnNxX").strip("'\"$") for value in values}
-    for value in sorted(values, key=len, reverse=True):
+    words = {value for value in values if _SHORTEST_VALUE < len(value) <= _LONGEST_WORD and _WORD.fullmatch(value)}
+    for value in sorted(values - words, key=len, reverse=True):
         if len(value) > _SHORTEST_VALUE:
             text = text.replace(value, "?")
-    return text
+    # A short word may be part of the message's own ones: "dup" is no reason to hide "duplicate".
+    return _WORD.sub(lambda match: "?" if match[0] in words else match[0], text) if words else text
 
 
 def _texts(parameters: Any, levels: int = 4) -> Iterator[str]:
