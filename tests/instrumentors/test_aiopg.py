@@ -46,6 +46,7 @@ def test_a_statement_is_one_client_span(dsn: str, spans: Spans, postgres_server:
     assert span["attributes"] == {
         "db.system.name": "postgresql",
         "db.namespace": "postgres",
+        "db.user": "postgres",
         "server.address": postgres_server.host,
         "server.port": postgres_server.port,
         "db.operation.name": "SELECT",

@@ -83,6 +83,7 @@ def test_wrap_and_unwrap(driver: Any, spans: Spans) -> None:
     assert span["attributes"] == {
         "db.system.name": "postgresql",
         "db.namespace": "shop",
+        "db.user": "me",
         "server.address": "db.local",
         "server.port": 5432,
         "db.operation.name": "SELECT",

@@ -63,6 +63,7 @@ def test_a_statement_is_one_client_span(connection: Any, spans: Spans, mariadb_s
     assert span["attributes"] == {
         "db.system.name": "mysql",
         "db.namespace": "shop",
+        "db.user": "tester",
         "server.address": mariadb_server.host,
         "server.port": mariadb_server.port,
         "db.operation.name": "SELECT",

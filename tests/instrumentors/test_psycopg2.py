@@ -68,6 +68,7 @@ def test_a_statement_is_one_client_span(connection: Any, spans: Spans, postgres_
     assert span["attributes"] == {
         "db.system.name": "postgresql",
         "db.namespace": "postgres",
+        "db.user": "postgres",
         "server.address": postgres_server.host,
         "server.port": postgres_server.port,
         "db.operation.name": "SELECT",

@@ -42,6 +42,7 @@ def test_a_statement_is_one_client_span(connection: Any, spans: Spans, vertica_s
     assert span["attributes"] == {
         "db.system.name": "vertica",
         "db.namespace": "shop",
+        "db.user": "me",
         "server.address": vertica_server.host,
         "server.port": vertica_server.port,
         "db.operation.name": "SELECT",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _OLD = (("db.system", "system"), ("db.name", "namespace"), ("db.user", "user"))
 _STABLE = (("db.system.name", "system"), ("db.namespace", "namespace"))
+_USER = (("db.user", "user"),)  # old as well, but nothing has taken its place
 _OLD_PEER = (("net.peer.name", "host"), ("net.peer.port", "port"))
 _STABLE_PEER = (("server.address", "host"), ("server.port", "port"))
 
@@ -71,7 +72,7 @@ class Target:
 def _rows(semconv: Semconv) -> tuple[tuple[str, str], ...]:
     # contrib moves the peer's names with the HTTP signal, not with the database's.
     peer = semconv.http if semconv.contrib else semconv.database
-    rows = pick(semconv.database, _OLD, _STABLE)
+    rows = pick(semconv.database, _OLD, _STABLE if semconv.contrib else (*_STABLE, *_USER))
     rows += (_OLD_PEER if peer.old else ()) + (_STABLE_PEER if peer.stable else ())
     return rows
 
