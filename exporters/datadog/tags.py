@@ -455,8 +455,16 @@ _GRPC_CODES = words(
 )
 
 
+_IP = re.compile(r"\d+(?:\.\d+){3}|[\da-fA-F:.]*:[\da-fA-F:.]*")
+
+
 def grpc_method(attributes: Attributes, meta: Meta, metrics: Metrics) -> None:
-    """Split the method's path into `grpc.method.*`, name the status code (`StatusCode.OK`), which may be an error."""
+    """Split the method's path into `grpc.method.*`, name the status code (`StatusCode.OK`), which may be an error.
+
+    A server that is called by its address has it in `network.destination.ip`, too.
+    """
+    if _IP.fullmatch(host := meta.get("grpc.host", "")):
+        meta["network.destination.ip"] = host
     path = rpc_path(attributes)
     service, _, method = path.strip("/").rpartition("/")
     package, _, name = service.rpartition(".")

@@ -375,6 +375,15 @@ def test_tags_of_calls() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("10.0.0.7", "10.0.0.7"), ("::1", "::1"), ("cart.shop", None), ("10.0.0.7.shop", None), ("7", None)],
+)
+def test_the_address_of_a_grpc_server(host: str, address: str | None) -> None:
+    found = tags({"server.address": host}, CLIENT, "spanbridge.instrumentors.grpc")
+    assert found.get("network.destination.ip") == address
+
+
 def test_tags_of_other_scopes_are_the_agents() -> None:
     assert tags(
         {"url.full": "http://h/a", "user_agent.original": "c", "http.request.header.x": ("1",), "db.namespace": "n",

@@ -203,6 +203,7 @@ def test_kinds(channel: Any, spans: Spans, name: str, payload: Payload) -> None:
         "grpc.method.kind": KINDS[name][1],
         "grpc.status.code": "StatusCode.OK",
         "grpc.host": "127.0.0.1",
+        "network.destination.ip": "127.0.0.1",
         "rpc.service": "shop.Cart",
     }
     assert {key: row["meta"].get(key) for key in expected} == expected
