@@ -58,14 +58,18 @@ def _connecting(original: Wrapped, setup: Setup) -> Wrapped:
 _QUERY_ATTRIBUTES = 1 << 27  # the server's capability
 
 
+def _takes_attributes(connection: Any) -> bool:
+    capabilities = (connection._handshake or {}).get("capabilities", 0)  # noqa: SLF001 - the flavours differ in all else
+    return bool(capabilities & _QUERY_ATTRIBUTES)
+
+
 def _unsent(connection: Any, value: Any) -> bool:
-    """Say whether a query attribute is the current span's context, which the connector adds, and will not be sent."""
-    warns = hasattr(connection, "_query_attrs_supported")
-    return warns and value[0] == "traceparent" and not connection._client_flags & _QUERY_ATTRIBUTES  # noqa: SLF001
+    """Say whether a query attribute is the current span's context, which the connector adds, for no server."""
+    return value[0] == "traceparent" and not _takes_attributes(connection)
 
 
 def _adding_attribute(original: Wrapped, setup: Setup) -> Wrapped:
-    """Leave out what the server does not take, or the connector would warn at every statement."""
+    """Leave out what the server does not take: the connector warns, and in C binds it in a parameter's place."""
     unsent = guarded(_unsent, "mysql: adding a query attribute")
 
     @wraps(original)
@@ -120,3 +124,10 @@ class MySQLInstrumentor(DriverInstrumentor):
         ),
     )
     options = drivers.OPTIONS
+
+    @classmethod
+    def instrument_connection(cls, connection: Any, *args: Any, **kwargs: Any) -> Any:
+        """Answer a proxy that traces this one connection; arguments as of `DriverInstrumentor`."""
+        if getattr(connection, "otel_context_propagation", False) and not _takes_attributes(connection):
+            connection.otel_context_propagation = False
+        return super().instrument_connection(connection, *args, **kwargs)
