@@ -17,6 +17,7 @@ import psycopg2
 import psycopg2.extras
 import psycopg2.pool
 import pytest
+from opentelemetry import context, trace
 from psycopg2 import extensions, sql
 
 from spanbridge.conventions import database
@@ -411,6 +412,21 @@ def test_comments_for_database_monitoring(full: bool, dsn: str, spans: Spans) ->
             assert ("spanbridge.db.trace_injected" in spans[0]["attributes"]) is full
         cursor.callproc("current_query")
         assert "dddb" not in cursor.fetchone()[0]
+    apply_settings({})
+
+
+def test_comments_for_database_monitoring_hold_no_more_of_the_trace(dsn: str, spans: Spans) -> None:
+    apply_settings({"database.comments": {"tags": {}, "target": {}, "trace_context": True}})
+    Psycopg2Instrumentor().uninstrument()
+    Psycopg2Instrumentor().instrument()
+    caller = trace.SpanContext(1, 2, True, trace.TraceFlags(0x03), trace.TraceState([("dd", "s:1")]))
+    token = context.attach(trace.set_span_in_context(trace.NonRecordingSpan(caller)))
+    with closing(psycopg2.connect(dsn)) as connection:
+        cursor = connection.cursor()
+        cursor.execute("SELECT current_query()")
+        expected = f"/*traceparent='00-{1:032x}-{spans[0]['span_id']:016x}-01'*/ SELECT current_query()"
+        assert cursor.fetchone() == (expected,)
+    context.detach(token)
     apply_settings({})
 
 

@@ -14,6 +14,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
 
+from opentelemetry.trace import TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from spanbridge.conventions.database import text_attributes, text_of
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping
 
     from opentelemetry.context import Context
+    from opentelemetry.trace import SpanContext
 
     from spanbridge.conventions.database import Query, Target
     from spanbridge.core.tracing import Scope, Setup
@@ -175,7 +177,7 @@ def vendor_writer(integration: str) -> Callable[[Scope[Query]], str] | None:
         if not in_full:
             return text_of_target(scope.record.target)
         scope.span.set_attribute(TRACE_INJECTED, True)
-        return comment({**of(scope.record.target), **_trace_context(scope.context)})
+        return comment({**of(scope.record.target), "traceparent": _traceparent(scope.span.get_span_context())})
 
     return write
 
@@ -227,6 +229,11 @@ def _trace_context(context: Context) -> dict[str, str]:
     carrier: dict[str, str] = {}
     _propagator.inject(carrier, context)
     return carrier
+
+
+def _traceparent(context: SpanContext) -> str:
+    """As version 00 began: its readers may know `01` alone for a sampled trace, and no state beside it."""
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags & TraceFlags.SAMPLED:02x}"
 
 
 def comment(tags: Mapping[str, Any]) -> str:
