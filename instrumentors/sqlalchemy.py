@@ -149,10 +149,7 @@ class EngineTracer:
             scope.complete(None)
 
     def _gone_wrong(self, context: Any) -> None:
-        holder = context.execution_context or context.connection
-        scope = None if holder is None else vars(holder).pop(_SCOPE, None)
-        if scope is not None:
-            scope.fail(context.original_exception)
+        _fail(context.connection, context.execution_context, context.original_exception)
 
     _start = guarded(_started, "sqlalchemy: a statement's start")
     _after = ending(_completed, _SITE)
@@ -160,6 +157,39 @@ class EngineTracer:
 
 
 _SCOPE = "_spanbridge_scope"
+
+
+def _fail(connection: Any, context: Any, error: BaseException) -> None:
+    holder = context or connection
+    scope = None if holder is None else vars(holder).pop(_SCOPE, None)
+    if scope is not None:
+        scope.fail(error)
+
+
+def _not_handled(
+    connection: Any,
+    error: Any,
+    statement: Any = None,
+    parameters: Any = None,
+    cursor: Any = None,
+    context: Any = None,
+    **_: Any,
+) -> None:
+    _fail(connection, context, error)
+
+
+def _handling(original: Wrapped, setup: Setup) -> Wrapped:
+    """End what the event did not end: SQLAlchemy asks no listener after one that raises, and at times none at all."""
+    end = ending(_not_handled, _SITE)
+
+    @wraps(original)
+    def handle(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(*args, **kwargs)
+        finally:
+            end(*args[:6], **kwargs)
+
+    return handle
 
 
 def _plain(engine: Any) -> Any:
@@ -210,6 +240,7 @@ class SQLAlchemyInstrumentor(Instrumentor):
     library = Library("sqlalchemy", ("SQLAlchemy >= 1.0",), tested="2.1.9")
     patches = (
         Patch("sqlalchemy.engine.base", "Connection.__init__", _following),
+        Patch("sqlalchemy.engine.base", "Connection._handle_dbapi_exception", _handling),
         Patch("sqlalchemy.engine.base", "Engine.connect", _connecting),
     )
     options = (

@@ -9,6 +9,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from opentelemetry import trace
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the oldest versions compare literals with `is`, and more
@@ -264,6 +265,27 @@ def test_listeners_of_the_application_see_the_same(spans: Spans) -> None:
     sqlalchemy.event.listen(engine, "before_cursor_execute", lambda *args: seen.append(args[2]))
     run(engine)
     assert seen == ["SELECT 1 AS mine, 'topsecret'"]
+
+
+def _refuse(context: Any) -> None:
+    raise LookupError("of the application")
+
+
+@pytest.mark.parametrize("unheard", ["a listener raises", "listeners are left out"])
+def test_failures_that_no_event_tells_of(unheard: str, spans: Spans) -> None:
+    engine = create_engine("sqlite://")
+    options = {"skip_user_error_events": unheard == "listeners are left out"}
+    if not options["skip_user_error_events"]:
+        sqlalchemy.event.listen(engine, "handle_error", _refuse)
+    with engine.connect() as connection:
+        connection = connection.execution_options(**options)
+        with pytest.raises((LookupError, sqlalchemy.exc.OperationalError)):
+            connection.execute(text("SELECT mine FROM nowhere"))
+        connection.execute(text("SELECT 1 AS mine"))
+    assert statements(spans) == [("sqlalchemy", "SELECT mine FROM nowhere"), ("sqlalchemy", "SELECT ? AS mine")]
+    failed = spans[-2]
+    assert (failed["status"], failed["attributes"]["error.type"]) == ("ERROR", "OperationalError")
+    assert trace.get_current_span() is trace.INVALID_SPAN
 
 
 def test_commenter(postgres_url: str, spans: Spans) -> None:
