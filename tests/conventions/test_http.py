@@ -8,6 +8,7 @@ from wsgiref.util import FileWrapper, setup_testing_defaults
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.trace import get_current_span
 
 from spanbridge.conventions import http, http_server
 from spanbridge.core.semconv import Names, Semconv
@@ -221,6 +222,23 @@ def test_a_body_that_fails(spans: Spans) -> None:
     assert caught.value is error
     body.close()
     assert [(span["status"], len(span["events"])) for span in spans] == [("ERROR", 1)]
+
+
+def test_a_generator_within_a_body_that_closes_nothing(spans: Spans) -> None:
+    def chunks() -> Iterator[str]:
+        with spans.provider.get_tracer("shop").start_as_current_span("chunk"):
+            yield "a"
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return map(str.encode, chunks())
+
+    body = call(app, spans)
+    assert next(body) == b"a"
+    body.close()  # the client has gone away
+    assert [(span["name"], span["parent"]) for span in spans] == [("chunk", "GET"), ("GET", None)]
+    assert not get_current_span().get_span_context().is_valid
+    assert list(body) == []
 
 
 def test_a_status_that_is_no_number(spans: Spans) -> None:

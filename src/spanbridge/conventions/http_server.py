@@ -647,6 +647,9 @@ class Body:
         try:
             if close is not None:
                 close()
+            else:
+                # A generator within it (`map` closes none) ends when it goes: before the span stops being current.
+                self._original, self._chunks = (), iter(())
         except BaseException as error:
             self._end(error)
             raise
