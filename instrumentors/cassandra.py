@@ -129,6 +129,14 @@ def _failed(error: BaseException, pages: Pages) -> None:
         scope.fail(error)
 
 
+@_guarded
+def _heard_again(future: Any, pages: Pages, *, described: bool) -> None:
+    """Ask for the answer to a further page, too: before 3.9 the driver forgets a callback that it can call at once."""
+    kept = getattr(future, "_callbacks", None)
+    if kept is not None and all(callback is not _answered for callback, *_ in kept):
+        future.add_callback(_answered, future, pages, described=described)
+
+
 def _operation(setup: Setup) -> Operation[Query]:
     semconv = setup.semconv
     made = database.operation(setup, _execute)
@@ -185,6 +193,7 @@ def _fetching(wrapped: Wrapped, setup: Setup) -> Wrapped:
         pages = getattr(future, _STATE, None)
         return pages.query if pages is not None and future.has_more_pages else None
 
+    described = not setup.semconv.contrib
     pages_operation = replace(_operation(setup), describe=describe)
     begin = apart(opener(setup, pages_operation, f"{setup.integration}: next page", wrapped))
 
@@ -197,10 +206,12 @@ def _fetching(wrapped: Wrapped, setup: Setup) -> Wrapped:
         pages.number += 1
         pages.scope = scope
         try:
-            return wrapped(*args, **kwargs)
+            result = wrapped(*args, **kwargs)
         except BaseException as error:
             scope.fail(error)
             raise
+        _heard_again(args[0], pages, described=described)
+        return result
 
     return start_fetching_next_page
 

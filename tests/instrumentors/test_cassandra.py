@@ -1,4 +1,4 @@
-"""cassandra-driver against a stand-in for the server, from 3.19 to the newest."""
+"""cassandra-driver against a stand-in for the server, from 3.5 to the newest."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import sys
 import threading
 import warnings
 from contextlib import nullcontext
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from packaging.version import Version
 
 pytest.importorskip("cassandra")
 
@@ -34,6 +36,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+
+OLD = Version(version("cassandra-driver")) < Version("3.9")
 
 
 @pytest.fixture
@@ -99,6 +103,17 @@ def test_each_page_is_a_round_trip(session: Any, spans: Spans, payload: Payload)
     assert [span["attributes"]["db.response.returned_rows"] for span in spans] == [2, 2]
 
 
+def test_a_further_page_after_a_first_that_was_answered_at_once(session: Any, spans: Spans) -> None:
+    future = session.execute_async("SELECT a FROM pages")
+    future.result()
+    future._callbacks.clear()  # as the driver does before 3.9, where the answer comes before the callback
+    future.start_fetching_next_page()
+    future.result()
+    assert len(spans) == 2
+    assert spans.unfinished == []
+
+
+@pytest.mark.skipif(OLD, reason="the driver forgets callbacks that it can call at once")
 def test_pages_by_callbacks(session: Any, spans: Spans, payload: Payload) -> None:
     future = session.execute_async("SELECT a FROM pages")
     done, seen = threading.Event(), []
@@ -153,8 +168,9 @@ def test_an_end_that_is_not_understood(
     with pytest.raises(SyntaxException):
         session.execute("bad statement")
     assert len([message for message in caplog.messages if "the end of a page" in message]) == 1
-    # With the driver's own objects, which its threads may still hold for a moment.
-    wait_for(lambda: gc.collect() >= 0 and not spans.unfinished, "the end of every span")
+    # With the driver's own objects, which its threads may still hold for a moment; old timers keep those that were
+    # answered before they were set.
+    wait_for(lambda: gc.collect() >= 0 and (OLD or not spans.unfinished), "the end of every span")
 
 
 def test_a_cluster_that_is_not_there(spans: Spans) -> None:
