@@ -102,11 +102,13 @@ def _resolved(request: HttpRequest, response: Any) -> ResolverMatch | None:
     """Match a request that a middleware has answered before Django came to it."""
     if response.status_code == 404:
         return None
-    from django.urls import Resolver404, get_resolver
-
     try:
-        return get_resolver(getattr(request, "urlconf", None)).resolve(request.path_info)
-    except Resolver404:
+        from django import urls
+    except ImportError:  # before 1.10
+        from django.core import urlresolvers as urls
+    try:
+        return urls.get_resolver(getattr(request, "urlconf", None)).resolve(request.path_info)
+    except urls.Resolver404:
         return None
 
 
