@@ -23,7 +23,8 @@ nox.options.default_venv_backend = "uv"
 nox.options.error_on_missing_interpreters = True
 
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14", "3.15")
-LIBRARIES = load_toml("tests/libraries.toml")["library"]
+VERSIONS = load_toml("tests/libraries.toml")
+LIBRARIES = VERSIONS["library"]
 SOURCES = ("src", "instrumentors", "exporters", "pyproject.toml", "README.md", "LICENSE")
 RUNNER = (
     *("pytest", "pytest-asyncio", "pytest-rerunfailures", "hypothesis", "tomli; python_version < '3.11'"),
@@ -126,6 +127,7 @@ def _runs() -> list[object]:
         for row in ({**library, **oldest}, *({"python": _python(library), **row} for row in library.get("also", ()))):
             requirements = (*row["requirements"], *row.get("companions", ()))
             runs.append(_run(_python(row), paths, requirements, row, row["id"]))
+    runs.append(_first_versions())
     oldest_opentelemetry = (*_newest(MAIN), *OLDEST_OPENTELEMETRY)
     runs.append(_run(MAIN, (*EVERYWHERE, *QUICK), oldest_opentelemetry, elsewhere, "opentelemetry 1.36"))
     runs += [
@@ -134,6 +136,16 @@ def _runs() -> list[object]:
         if version != MAIN
     ]
     return [run for run in runs if run is not None]
+
+
+def _first_versions() -> object:
+    """Make the run of the versions that need what Python has dropped."""
+    libraries = {name: library for name, library in LIBRARIES.items() if "first" in library}
+    paths = tuple(f"tests/instrumentors/test_{name}.py" for name in libraries)
+    firsts = (f"{library.get('distribution', name)}=={library['first']}" for name, library in libraries.items())
+    debian = [package for library in libraries.values() for package in library.get("debian", ())]
+    details = {**VERSIONS["first"], "debian": debian}
+    return _run(MAIN, paths, (*firsts, *details["companions"]), details, "first versions")
 
 
 def _run(
@@ -185,6 +197,8 @@ def tests(session: nox.Session, run: Run) -> None:
     web_servers = WEB_SERVERS if {"tests", "tests/launcher"} & set(paths) else ()
     variables = details.get("variables", {})
     options = []
+    if before := details.get("before"):
+        session.run("python", "-m", before)
     if overrides := details.get("overrides"):
         file = Path(session.create_tmp(), "overrides.txt")
         file.write_text("\n".join(overrides))

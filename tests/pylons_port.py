@@ -10,24 +10,10 @@ import sysconfig
 import warnings
 from pathlib import Path
 
+from tests import old_python
+
 SITE = Path(sysconfig.get_path("purelib"))
 PACKAGES = ("pylons", "weberror", "webhelpers")
-
-# Modules and names that Python has dropped, loaded when the environment's Python starts.
-DROPPED = """
-import collections, collections.abc, html, inspect, sys, types
-
-for name in collections.abc.__all__:
-    if not hasattr(collections, name):
-        setattr(collections, name, getattr(collections.abc, name))
-if not hasattr(inspect, "getargspec"):
-    Spec = collections.namedtuple("ArgSpec", "args varargs keywords defaults")
-    inspect.getargspec = lambda function: Spec(*inspect.getfullargspec(function)[:4])
-html.cgi_escape = html.escape
-user_dict = types.ModuleType("UserDict")
-user_dict.DictMixin, user_dict.UserDict = collections.abc.MutableMapping, collections.UserDict
-sys.modules["UserDict"] = user_dict
-"""
 
 # What lib2to3 cannot know: in each file, texts and what stands in their place.
 EDITS = {
@@ -55,8 +41,7 @@ def main() -> None:
     for package in PACKAGES:
         for path in sorted((SITE / package).rglob("*.py")):
             _rewrite(path, tool)
-    (SITE / "dropped_by_python.py").write_text(DROPPED)
-    (SITE / "dropped_by_python.pth").write_text("import dropped_by_python\n")
+    old_python.main()
 
 
 def _rewrite(path: Path, tool: object) -> None:

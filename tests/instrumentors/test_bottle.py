@@ -1,4 +1,4 @@
-"""Bottle over WSGI: rules, mounts, errors, streams, from 0.12 to the newest."""
+"""Bottle over WSGI: rules, mounts, errors, streams, from 0.11 to the newest."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from spanbridge.testing import Payload, Spans
+
+FIRST = bottle.__version__.startswith("0.11")
 
 
 def make_app() -> Any:
@@ -152,7 +154,10 @@ def test_an_error_handler_that_fails(app: Any, spans: Spans) -> None:
         raise KeyError("handler")
 
     assert visit(app, "/nowhere").status == 500
-    assert [event["attributes"]["exception.type"] for event in only(spans)["events"]] == ["KeyError"]
+    assert only(spans)["status"] == "ERROR"
+    # 0.11 tells the server no exception.
+    said = [] if FIRST else ["KeyError"]
+    assert [event["attributes"]["exception.type"] for event in only(spans)["events"]] == said
 
 
 def test_an_error_handler_that_succeeds(app: Any, spans: Spans) -> None:

@@ -1,4 +1,4 @@
-"""Falcon over WSGI and ASGI, from 2.0 to the newest."""
+"""Falcon over WSGI and ASGI, from 1.0 to the newest."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from spanbridge.testing import Payload, Spans
 
 ASGI = hasattr(falcon, "App")
+FIRST = falcon.__version__.startswith("1.0")  # tells nobody the template, nor of the exceptions that it answers
 RESOURCE = f"{__name__}.Item"
 
 
@@ -42,7 +43,7 @@ class Refused:
     def on_get(self, request: Any, response: Any, code: str) -> None:
         raise {
             "404": falcon.HTTPNotFound(),
-            "503": falcon.HTTPServiceUnavailable(),
+            "503": falcon.HTTPServiceUnavailable(title="closed", description="for today", retry_after=60),
             "302": falcon.HTTPFound("/items/1"),
         }[code]
 
@@ -117,6 +118,11 @@ def shop(request: pytest.FixtureRequest, spans: Spans) -> Iterator[Any]:
     FalconInstrumentor().uninstrument()
 
 
+def named(template: str, method: str = "GET") -> str:
+    """Answer the name of a span whose template is known, unless to nobody but Falcon."""
+    return method if FIRST else f"{method} {template}"
+
+
 def only(spans: Spans) -> dict[str, Any]:
     found = [span for span in spans if span["kind"] == "SERVER"]
     assert len(found) == 1, spans
@@ -126,31 +132,32 @@ def only(spans: Spans) -> dict[str, Any]:
 def test_a_request(shop: Any, spans: Spans, payload: Payload) -> None:
     assert shop.ask("/items/3") == 200
     span = only(spans)
-    assert (span["name"], span["status"], span["parent_id"]) == ("GET /items/{item}", "UNSET", None)
-    assert span["attributes"]["http.route"] == "/items/{item}"
+    assert (span["name"], span["status"], span["parent_id"]) == (named("/items/{item}"), "UNSET", None)
+    assert span["attributes"].get("http.route") == (None if FIRST else "/items/{item}")
     assert span["attributes"]["falcon.resource"] == RESOURCE
-    assert spans[0]["parent"] == "GET /items/{item}"
+    assert spans[0]["parent"] == named("/items/{item}")
     (chunk,) = payload()
     assert (chunk[0]["name"], chunk[0]["resource"], chunk[0]["type"]) == ("falcon.request", f"GET {RESOURCE}", "web")
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "name", "status", "code"),
+    ("method", "path", "template", "status", "code"),
     [
-        ("GET", "/nowhere/else", "GET", "UNSET", 404),
-        ("PUT", "/items/3", "PUT /items/{item}", "UNSET", 405),
-        ("HEAD", "/items/3", "HEAD /items/{item}", "UNSET", 405),
-        ("OPTIONS", "/items/3", "OPTIONS /items/{item}", "UNSET", 200),
-        ("GET", "/refused/404", "GET /refused/{code}", "UNSET", 404),
-        ("GET", "/refused/302", "GET /refused/{code}", "UNSET", 302),
-        ("GET", "/refused/503", "GET /refused/{code}", "ERROR", 503),
+        ("GET", "/nowhere/else", "", "UNSET", 404),
+        ("PUT", "/items/3", "/items/{item}", "UNSET", 405),
+        ("HEAD", "/items/3", "/items/{item}", "UNSET", 405),
+        ("OPTIONS", "/items/3", "/items/{item}", "UNSET", 204 if falcon.__version__ < "1.2" else 200),
+        ("GET", "/refused/404", "/refused/{code}", "UNSET", 404),
+        ("GET", "/refused/302", "/refused/{code}", "UNSET", 302),
+        ("GET", "/refused/503", "/refused/{code}", "ERROR", 503),
     ],
 )
-def test_answers(shop: Any, spans: Spans, method: str, path: str, name: str, status: str, code: int) -> None:
+def test_answers(shop: Any, spans: Spans, method: str, path: str, template: str, status: str, code: int) -> None:
     assert shop.ask(path, method) == code
     span = only(spans)
+    name = named(template, method) if template else method
     assert (span["name"], span["status"], span["attributes"]["http.response.status_code"]) == (name, status, code)
-    assert len(span["events"]) == (1 if status == "ERROR" else 0)
+    assert len(span["events"]) == (1 if status == "ERROR" and not FIRST else 0)
 
 
 def test_an_unhandled_exception_is_recorded_once(shop: Any, spans: Spans) -> None:
@@ -160,7 +167,7 @@ def test_an_unhandled_exception_is_recorded_once(shop: Any, spans: Spans) -> Non
         with pytest.raises(ValueError):
             shop.ask("/broken")
     span = only(spans)
-    assert (span["name"], span["status"], span["attributes"]["error.type"]) == ("GET /broken", "ERROR", "ValueError")
+    assert (span["name"], span["status"], span["attributes"]["error.type"]) == (named("/broken"), "ERROR", "ValueError")
     assert span["attributes"]["http.response.status_code"] == 500
     assert [event["attributes"]["exception.message"] for event in span["events"]] == ["broken"]
 
@@ -168,7 +175,7 @@ def test_an_unhandled_exception_is_recorded_once(shop: Any, spans: Spans) -> Non
 def test_a_handled_exception_is_no_error(shop: Any, spans: Spans) -> None:
     def answer(first: Any, response: Any, second: Any, parameters: Any) -> None:
         # Before 2.0 the exception came first.
-        (first if hasattr(first, "status") else response).status = "418 I am a teapot"
+        (second if isinstance(first, Exception) else response).status = "418 I am a teapot"
 
     async def answer_async(request: Any, response: Any, error: Any, parameters: Any) -> None:
         answer(request, response, error, parameters)
@@ -182,7 +189,7 @@ def test_names_are_few(shop: Any, spans: Spans) -> None:
     for number in range(500):
         shop.ask(f"/items/{number}")
         shop.ask(f"/nowhere/{number}")
-    assert {span["name"] for span in spans if span["kind"] == "SERVER"} == {"GET /items/{item}", "GET"}
+    assert {span["name"] for span in spans if span["kind"] == "SERVER"} == {named("/items/{item}"), "GET"}
 
 
 def test_the_callers_trace_goes_on(shop: Any, spans: Spans) -> None:
@@ -193,7 +200,7 @@ def test_the_callers_trace_goes_on(shop: Any, spans: Spans) -> None:
 def test_a_stream_is_one_span(spans: Spans) -> None:
     FalconInstrumentor().instrument()
     assert Wsgi().ask("/stream") == 200
-    assert only(spans)["name"] == "GET /stream"
+    assert only(spans)["name"] == named("/stream")
 
 
 @pytest.mark.parametrize(("sent", "status"), [([b"1"], 200), ([], 500)])
@@ -251,6 +258,7 @@ def test_old_names(spans: Spans, monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.skipif(FIRST, reason="it came with Falcon 1.1")
 def test_falcons_own_test_client(shop: Any, spans: Spans) -> None:
     from falcon.testing import TestClient
 

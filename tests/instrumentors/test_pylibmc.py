@@ -48,7 +48,7 @@ def test_a_call(client: Any, spans: Spans, memcached_server: Server, payload: Pa
 
 
 def test_every_method(client: Any, spans: Spans) -> None:
-    client.set("n", "1")
+    client.set("n", 1)
     client.add("m", "secret")
     client.replace("m", "secret")
     client.append("m", "secret")
