@@ -232,7 +232,8 @@ def _shaking(wrapped: Wrapped, setup: Setup) -> Wrapped:
 class AioHttpServerInstrumentor(Instrumentor):
     """Traces aiohttp's server: applications, whenever they were made, and bare `web.Server` handlers."""
 
-    library = Library("aiohttp", ("aiohttp >= 1.2",), tested="3.14.5")
+    # Older ones have no method for a request and its answer, and run on none of our Pythons.
+    library = Library("aiohttp", ("aiohttp >= 3.7",), tested="3.14.5")
     options = (http.EXCLUDED_URLS,)
     patches = (
         Patch("aiohttp.web_protocol", "RequestHandler._handle_request", _connection),

@@ -61,11 +61,11 @@ def versions(tables: dict[str, Any], entry: str) -> dict[str, Any]:
 def _ready(registry: dict[str, Any], tables: dict[str, Any], entries: list[str]) -> list[str]:
     requires, tested = [], []
     for entry in entries:
-        requires += registry[entry].library.requires or ["standard library"]
+        requires.append(" or ".join(registry[entry].library.requires) or "standard library")
         table = versions(tables, entry)
         versions_ = [table[key] for key in ("first", "oldest", "newest") if key in table]
         tested.append(", ".join(versions_) or "every Python below")
-    return ["**ready**", " or ".join(dict.fromkeys(requires)), "; ".join(dict.fromkeys(tested))]
+    return ["**ready**", "; ".join(dict.fromkeys(requires)), "; ".join(dict.fromkeys(tested))]
 
 
 def instrumentors() -> dict[str, Any]:
