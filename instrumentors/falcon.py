@@ -55,8 +55,9 @@ def _routing(wrapped: Wrapped, setup: Setup) -> Wrapped:
         if scope is None:
             return
         scope.record.router, scope.record.scope = request, scope
-        resource, template = (*found, None)[2:4]  # 1.0 keeps the template to itself
+        resource, *rest = found[2:]
         if resource is not None:
+            template = rest[0] if rest else _template(app, request.path, resource)
             cls: Any = type(resource)
             scope.span.set_attribute("falcon.resource", cls.__name__ if contrib else _full_name(cls))
             http_server.matched(scope, template)
@@ -69,6 +70,21 @@ def _routing(wrapped: Wrapped, setup: Setup) -> Wrapped:
                 request_hook(scope.span, request)
 
     return observed(wrapped, setup, after=after)
+
+
+def _template(app: Any, path: str, resource: Any) -> str | None:
+    """Find the template that has led to `resource`, which 1.0 keeps to itself."""
+    return _way(getattr(app._router, "_roots", ()), path.lstrip("/").split("/"), resource)  # noqa: SLF001
+
+
+def _way(nodes: Any, segments: list[str], resource: Any) -> str | None:
+    first, *rest = segments
+    for node in nodes:
+        if node.is_var or node.raw_segment == first:
+            further = _way(node.children, rest, resource) if rest else "" if node.resource is resource else None
+            if further is not None:
+                return f"/{node.raw_segment}{further}"
+    return None
 
 
 @lru_cache(maxsize=1024)
@@ -89,6 +105,19 @@ def _failing(wrapped: Wrapped, setup: Setup) -> Wrapped:
                 scope.span.record_exception(error)
             else:
                 scope.record.error = error
+
+    return observed(wrapped, setup, after=after)
+
+
+def _composing(wrapped: Wrapped, setup: Setup) -> Wrapped:
+    """Falcon answers an exception of its own; before 1.1 this is the one place that sees it."""
+    if setup.semconv.contrib:
+        return wrapped
+
+    def after(nothing: Any, app: Any, request: Any, response: Any, error: Any) -> None:
+        scope = _scope(request)
+        if scope is not None and str(response.status) >= "500":
+            scope.record.error = error
 
     return observed(wrapped, setup, after=after)
 
@@ -131,6 +160,7 @@ class FalconInstrumentor(Instrumentor):
                 Patch(module, f"{cls}._handle_exception", _failing),
             )
         ),
+        Patch("falcon.api", "API._compose_error_response", _composing),
         Patch("falcon.response", "Response._wsgi_headers", _answering),
         Patch("falcon.asgi.app", "App.__call__", _asgi),
         Patch("falcon.asgi.app", "App._handle_exception", _failing),
