@@ -145,7 +145,7 @@ def _first_versions() -> object:
     firsts = (f"{library.get('distribution', name)}=={library['first']}" for name, library in libraries.items())
     debian = [package for library in libraries.values() for package in library.get("debian", ())]
     details = {**VERSIONS["first"], "debian": debian}
-    return _run(MAIN, paths, (*firsts, *details["companions"]), details, "first versions")
+    return _run(_python(details), paths, (*firsts, *details["companions"]), details, "first versions")
 
 
 def _run(
