@@ -1,5 +1,7 @@
 """The wire forms of a trace's record: x-datadog-* (protocol C.1), the `dd` member of tracestate (C.2), B3 (C.3).
 
+And of baggage: as W3C and ddtrace write it, so that a `+` is a plus. OpenTelemetry's propagator takes it for a blank.
+
 Pure functions; whatever a peer sends costs bounded time and at worst yields nothing.
 """
 
@@ -7,6 +9,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote, unquote
 
 from opentelemetry.trace.span import TraceState as W3CTraceState
 
@@ -19,15 +22,19 @@ if TYPE_CHECKING:
 
 TRACE_ID, PARENT_ID = "x-datadog-trace-id", "x-datadog-parent-id"
 PRIORITY, ORIGIN, TAGS = "x-datadog-sampling-priority", "x-datadog-origin", "x-datadog-tags"
-TRACEPARENT, TRACESTATE = "traceparent", "tracestate"
+TRACEPARENT, TRACESTATE, BAGGAGE = "traceparent", "tracestate", "baggage"
 B3 = "b3"
 B3_TRACE_ID, B3_SPAN_ID, B3_SAMPLED, B3_FLAGS = "x-b3-traceid", "x-b3-spanid", "x-b3-sampled", "x-b3-flags"
 SAMPLED, RANDOM = 0x01, 0x02
 
+_MOST_TAGS_READ = 512
 _MOST_TRACESTATE_READ, _MOST_TRACESTATE_WRITTEN, _MOST_MEMBERS = 8192, 512, 32
 _MOST_MEMBER = 256 - 22  # `dd=` and `p:` with its id are not counted
 _LONG_MEMBER = 128
 _MOST_ITEMS = 64
+_MOST_BAGGAGE, _MOST_BAGGAGE_BYTES = 64, 8192
+# A `+` would do in values, but is escaped for those who read it as a blank.
+_SAFE_IN_KEY, _SAFE_IN_VALUE = "!#$&'*^`|", "!#$&'()*/:<>?@[]^`{|}"
 _DECIMAL = re.compile(r"[0-9]{1,20}")
 _PRIORITY = re.compile(r"-1|[0-2]")
 _PROPAGATED = re.compile(r"_dd\.p\.[\x21-\x2b\x2d-\x3c\x3e-\x7e]+")
@@ -73,12 +80,11 @@ def _origin(raw: str) -> str:
     return raw if _ORIGIN.fullmatch(raw) else ""
 
 
-def read_datadog(values: Values, most_tags: int) -> Found | None:
+def read_datadog(values: Values) -> Found | None:
     """Read x-datadog-* headers.
 
     Args:
         values: gives the values of a header by its lower-case name.
-        most_tags: most characters of x-datadog-tags; 0 ignores that header.
     """
     trace_id = _identifier(first(values(TRACE_ID)))
     if not trace_id:
@@ -86,7 +92,7 @@ def read_datadog(values: Values, most_tags: int) -> Found | None:
     state = TraceState(origin=_origin(first(values(ORIGIN))))
     if _PRIORITY.fullmatch(priority := first(values(PRIORITY))):
         state.priority = int(priority)
-    _read_tags(first(values(TAGS)), most_tags, state)
+    _read_tags(first(values(TAGS)), state)
     span_id = _identifier(first(values(PARENT_ID)))
     if not span_id:
         # Synthetic tests name the trace but no parent. OpenTelemetry cannot continue a trace without a parent id.
@@ -94,10 +100,10 @@ def read_datadog(values: Values, most_tags: int) -> Found | None:
     return Found(int(state.tags.get("_dd.p.tid", "0"), 16) << 64 | trace_id, span_id, state)
 
 
-def _read_tags(raw: str, most: int, state: TraceState) -> None:
-    if not raw or most == 0:
+def _read_tags(raw: str, state: TraceState) -> None:
+    if not raw:
         return
-    if len(raw) > most:
+    if len(raw) > _MOST_TAGS_READ:
         state.error = "extract_max_size"
         return
     tags: dict[str, str] = {}
@@ -294,3 +300,39 @@ def write_b3_multi(trace_id: int, span_id: int, priority: int | None) -> dict[st
 
 def _b3_id(trace_id: int) -> str:
     return f"{trace_id:032x}" if trace_id >> 64 else f"{trace_id:016x}"
+
+
+def read_baggage(values: Values) -> dict[str, str]:
+    """Read the header `baggage`; a part that is no `key=value` spoils all of it (protocol C.3).
+
+    Args:
+        values: gives the values of a header by its lower-case name.
+    """
+    found: dict[str, str] = {}
+    room = _MOST_BAGGAGE_BYTES
+    for part in ",".join(values(BAGGAGE)).split(",", _MOST_BAGGAGE)[:_MOST_BAGGAGE]:
+        room -= len(part.encode("utf-8", "replace")) + 1
+        if room < -1:
+            break
+        key, separator, value = part.partition("=")
+        if not (separator and key.strip()):
+            return {}
+        found[unquote(key.strip())] = unquote(value.strip())
+    return found
+
+
+def write_baggage(items: Mapping[str, object]) -> str:
+    """Render the header `baggage`, with as many items as may be sent."""
+    written: list[str] = []
+    room = _MOST_BAGGAGE_BYTES
+    for key, value in list(items.items())[:_MOST_BAGGAGE]:
+        item = f"{_percent(key, _SAFE_IN_KEY)}={_percent(value, _SAFE_IN_VALUE)}"
+        room -= len(item) + 1
+        if room < -1:
+            break
+        written.append(item)
+    return ",".join(written)
+
+
+def _percent(value: object, safe: str) -> str:
+    return quote(str(value).strip(), safe, errors="replace")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.baggage.propagation import W3CBaggagePropagator
+from opentelemetry import baggage
 from opentelemetry.context import Context, set_value
 from opentelemetry.propagators.textmap import DefaultGetter, TextMapPropagator, default_getter, default_setter
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, TraceFlags, get_current_span, set_span_in_context
@@ -33,7 +33,7 @@ _FIELDS = {
     "tracecontext": (headers.TRACEPARENT, headers.TRACESTATE),
     "b3": (headers.B3,),
     "b3multi": (headers.B3_TRACE_ID, headers.B3_SPAN_ID, headers.B3_SAMPLED, headers.B3_FLAGS),
-    "baggage": ("baggage",),
+    "baggage": (headers.BAGGAGE,),
 }
 
 
@@ -141,6 +141,11 @@ def _inject_w3c(carrier: Any, span_context: SpanContext, state: TraceState, sett
     setter.set(carrier, headers.TRACESTATE, headers.write_tracestate(own, members) if members else own)
 
 
+def _inject_baggage(carrier: Any, context: Context | None, setter: Setter[Any]) -> None:
+    if items := headers.write_baggage(baggage.get_all(context)):
+        setter.set(carrier, headers.BAGGAGE, items)
+
+
 class DatadogPropagator(TextMapPropagator):
     """Reads and writes x-datadog-* headers only; goes together with OpenTelemetry's `tracecontext` and `baggage`.
 
@@ -163,7 +168,7 @@ class DatadogPropagator(TextMapPropagator):
         """Return `context` with the remote parent that the carrier names, if it names one."""
         try:
             context = Context() if context is None else context
-            found = headers.read_datadog(_values(carrier, getter), self._most_tags)
+            found = headers.read_datadog(_values(carrier, getter))
             if found is None:
                 return context
             before = get_current_span(context).get_span_context()
@@ -209,10 +214,9 @@ class _CompositePropagator(TextMapPropagator):
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._baggage = W3CBaggagePropagator()
         most_tags = settings.x_datadog_tags_max_length
         readers: dict[str, Callable[[Values], Found | None]] = {
-            "datadog": partial(headers.read_datadog, most_tags=most_tags),
+            "datadog": headers.read_datadog,
             "tracecontext": headers.read_w3c,
             "b3": headers.read_b3,
             "b3multi": headers.read_b3_multi,
@@ -240,7 +244,8 @@ class _CompositePropagator(TextMapPropagator):
             values = _values(carrier, getter)
             context = self._extract_parent(values, context)
             if "baggage" in self._settings.styles_extract:
-                context = self._baggage.extract({"baggage": values("baggage")}, context)
+                for name, value in headers.read_baggage(values).items():
+                    context = baggage.set_baggage(name, value, context)
             return context  # noqa: TRY300 - guarded like all else
         except Exception as error:
             report("extracting trace context", error)
@@ -259,7 +264,8 @@ class _CompositePropagator(TextMapPropagator):
                 if self._settings.extract_first:
                     break
             elif _same_trace(primary, found):
-                primary = _merge(primary, found) if style == "tracecontext" else primary
+                if style == "tracecontext":
+                    primary = _merge(primary, found, from_datadog=primary_style == "datadog")
             else:
                 links.append(_link(found, "terminated_context", style))
         if primary is None:
@@ -284,7 +290,7 @@ class _CompositePropagator(TextMapPropagator):
                 for write in self._writers:
                     write(carrier, span_context, state, setter)
             if "baggage" in self._settings.styles_inject:
-                self._baggage.inject(carrier, context, setter)
+                _inject_baggage(carrier, context, setter)
         except Exception as error:
             report("injecting trace context", error)
 
@@ -302,18 +308,21 @@ def _same_trace(primary: Found, other: Found) -> bool:
     return low == other.trace_id & LOW_64 and low in {primary.trace_id, other.trace_id}
 
 
-def _merge(primary: Found, w3c: Found) -> Found:
+def _merge(primary: Found, w3c: Found, *, from_datadog: bool) -> Found:
     """Let W3C headers of the same trace complete the primary context (protocol C.3)."""
     state = primary.state
     if w3c.trace_id > primary.trace_id:
         state.tags["_dd.p.tid"] = f"{w3c.trace_id >> 64:016x}"
     if w3c.span_id != primary.span_id:
         # A hop without Datadog tracing came last: it is the parent, and the last Datadog span is kept as a tag.
-        last = "" if state.absent_parent else f"{primary.span_id:016x}"
+        last = f"{primary.span_id:016x}" if from_datadog and not state.absent_parent else ""
         state.last_parent_id = w3c.state.last_parent_id or last
         state.absent_parent = 0
     return w3c._replace(trace_id=max(w3c.trace_id, primary.trace_id), state=state)
 
 
 def _link(found: Found, reason: str, style: str) -> Link:
-    return Link(_span_context(found), {"reason": reason, "context_headers": style})
+    # Here "sampled" is for the reader: it is not set where nobody has decided.
+    sampled = headers.SAMPLED if (found.state.priority or 0) > 0 else 0
+    context = SpanContext(found.trace_id, found.span_id, True, TraceFlags(sampled), found.members)
+    return Link(context, {"reason": reason, "context_headers": style})

@@ -122,7 +122,7 @@ class DatadogSampler(Sampler):
             if attributes and ("manual.keep" in attributes or "manual.drop" in attributes):
                 state.decide_by_attributes(attributes)
             if state.priority is None and not self._rules and not agent_rates:
-                state.decide(AUTO_KEEP, DEFAULT)
+                state.decide(AUTO_KEEP, state.decision_maker or DEFAULT)
             begun, state.sampler = state.sampler is not None, self
             if state.priority is not None:
                 keep = state.priority > 0

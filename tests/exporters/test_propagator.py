@@ -194,7 +194,12 @@ def test_tags_can_be_switched_off() -> None:
     record = TraceState(1, "-0")
     assert "x-datadog-tags" not in inject(local(record), x_datadog_tags_max_length=0)
     assert record.error == "disabled"
-    assert state(extract(DATADOG, x_datadog_tags_max_length=0)).tags == {}
+
+
+@pytest.mark.parametrize("most", [0, 20])
+def test_the_limit_concerns_what_is_sent_only(most: int) -> None:
+    context = extract(DATADOG, x_datadog_tags_max_length=most)
+    assert (current(context).trace_id, state(context).decision_maker, state(context).error) == (TRACE, "-4", "")
 
 
 def test_broken_tags_are_not_passed_on() -> None:
@@ -366,6 +371,20 @@ def test_without_a_last_datadog_span_the_datadog_parent_is_it() -> None:
     assert state(extract(DATADOG | W3C)).last_parent_id == ""
 
 
+def test_only_datadogs_headers_name_a_last_datadog_span() -> None:
+    carrier = {"b3": f"{TRACE:032x}-{8:016x}-1", "traceparent": f"00-{TRACE:032x}-{7:016x}-01"}
+    context = extract(carrier, styles_extract=("b3", "tracecontext"))
+    assert (current(context).span_id, state(context).last_parent_id) == (7, "")
+
+
+def test_links_to_undecided_traces_are_not_marked_as_sampled() -> None:
+    for flags, member, sampled in (("00", "o:rum", 0), ("01", "s:1", 1)):
+        foreign = {"traceparent": f"00-{7:032x}-{8:016x}-{flags}", "tracestate": f"dd={member}"}
+        remote = extract(DATADOG | foreign)[REMOTE_KEY]
+        assert isinstance(remote, Remote)
+        assert [int(link.context.trace_flags) for link in remote.links] == [sampled]
+
+
 def test_a_64_bit_peer_does_not_break_a_128_bit_trace() -> None:
     narrow = {name: value for name, value in DATADOG.items() if name != "x-datadog-tags"}
     context = extract(narrow | W3C)
@@ -458,6 +477,41 @@ def test_b3_goes_together_with_the_other_styles() -> None:
 def test_baggage_is_read_whatever_the_headers_case() -> None:
     for name in ("baggage", "Baggage", "HTTP_BAGGAGE"):
         assert baggage.get_baggage("a", extract({name: "a=1"})) == "1"
+
+
+@pytest.mark.parametrize(
+    ("sent", "items"),
+    [
+        ("a=1+1,b=x%20y", {"a": "1+1", "b": "x y"}),
+        (" a = 1 ,%C3%A9=%2C%3D,c=", {"a": "1", "é": ",=", "c": ""}),
+        ("a=1;secret=2", {"a": "1;secret=2"}),
+        ("a=1,broken", {}),
+        ("=1,a=1", {}),
+        (",".join(f"k{i}={i}" for i in range(70)), {f"k{i}": str(i) for i in range(64)}),
+        ("a=1,b=" + "x" * 8190 + ",c=3", {"a": "1"}),
+    ],
+)
+def test_baggage_is_read_as_ddtrace_reads_it(sent: str, items: dict[str, str]) -> None:
+    assert baggage.get_all(extract({"baggage": sent})) == items
+
+
+def test_baggage_is_written_so_that_everybody_reads_the_same() -> None:
+    context = Context()
+    for name, value in {"user.id": "a b+c", "é": "50%,=\ud800", "n": 7}.items():
+        context = baggage.set_baggage(name, value, context)
+    sent = inject(context)
+    assert sent == {"baggage": "user.id=a%20b%2Bc,%C3%A9=50%25%2C%3D?,n=7"}
+    items = {"user.id": "a b+c", "é": "50%,=?", "n": "7"}
+    assert baggage.get_all(extract(sent)) == items
+    assert baggage.get_all(W3CBaggagePropagator().extract(sent)) == items
+
+
+def test_baggage_is_bounded() -> None:
+    many, long = Context(), Context()
+    for i in range(70):
+        many, long = baggage.set_baggage(f"k{i}", i, many), baggage.set_baggage(f"k{i}", "x" * 1000, long)
+    assert inject(many)["baggage"].count("=") == 64
+    assert len(inject(long)["baggage"]) <= 8192
 
 
 def test_goes_together_with_the_stock_propagators() -> None:

@@ -85,7 +85,7 @@ def test_decisions_made_upstream_are_followed(priority: str, decision: Decision)
 
 def test_what_upstream_left_open_is_decided_here() -> None:
     assert decide(from_headers("")) is Decision.RECORD_AND_SAMPLE
-    assert record().priority == 1
+    assert (record().priority, record().decision_maker) == (1, "-3")
 
 
 def test_the_sampled_flag_decides_where_nothing_else_is_known() -> None:
