@@ -94,6 +94,7 @@ class DatadogSpanProcessor(SpanProcessor):
                 state = traces.get_open(parent[0])
             if state is None:
                 state = self._begin_root(span, parent_context)
+            state.watch(span)
             queue.append((span, state))
         except Exception as error:
             report("DatadogSpanProcessor.on_start", error)

@@ -90,7 +90,9 @@ def _state(span: Any, span_context: SpanContext, context: Context | None) -> Tra
     if (state := traces.get(trace_id)) is not None:
         if not isinstance(span, NonRecordingSpan):
             try:
-                state.decide_by_attributes(attributes_of(span))
+                state.look_around()
+                if not state.watched:  # no processor of ours has seen it begin
+                    state.decide_by_attributes(attributes_of(span))
                 state.settle(span)
             except Exception as error:
                 report("deciding about a trace", error)

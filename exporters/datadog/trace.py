@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 from _thread import RLock  # not threading's, where gevent puts one that the threads of its hub cannot share
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from opentelemetry.context import create_key, get_value
+
+from spanbridge.exporters.datadog.mapping import attributes_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +27,7 @@ USER_REJECT, AUTO_REJECT, AUTO_KEEP, USER_KEEP = -1, 0, 1, 2
 DEFAULT, MANUAL = "-0", "-4"  # decision makers (protocol D.1)
 LOW_64 = (1 << 64) - 1
 RECENT = 1024
+_WATCHED = 64  # spans of one trace; more are looked through, and those that have ended let go
 
 
 class Decider(Protocol):
@@ -56,6 +60,7 @@ class TraceState:
         absent_parent: the span id that stands for "continue the trace without a parent"; 0 when there is none.
         sampler: decides while the priority is None, and has every span recorded; None for traces of other samplers.
         root: the local root, as long as a decision needs it.
+        watched: the spans begun here that may still be told to keep or drop the trace.
     """
 
     priority: int | None = None
@@ -70,6 +75,8 @@ class TraceState:
     absent_parent: int = 0
     sampler: Decider | None = field(default=None, repr=False, compare=False)
     root: ReadableSpan | None = field(default=None, repr=False, compare=False)
+    watched: deque[ReadableSpan] = field(default_factory=deque, repr=False, compare=False)
+    _room: int = field(default=_WATCHED, repr=False, compare=False)
     # Rendered once per decision, because every outgoing request carries them.
     headers: tuple[tuple[str, str], ...] | None = field(default=None, repr=False, compare=False)
     member: str | None = field(default=None, repr=False, compare=False)
@@ -95,6 +102,23 @@ class TraceState:
         """
         if self.priority is None and self.sampler is not None:
             self.sampler.settle(self, self.root or span, mapped)
+
+    def watch(self, span: ReadableSpan) -> None:
+        """Have a span that has begun looked at before something is sent that depends on the decision."""
+        self.watched.append(span)
+        if len(self.watched) > self._room:
+            self.look_around()
+            self._room = max(_WATCHED, 2 * len(self.watched))
+
+    def look_around(self) -> None:
+        """Follow what the spans of the trace have been told so far; those that have ended are let go."""
+        watched = self.watched
+        with traces.lock:
+            for _ in range(len(watched)):
+                span = watched.popleft()
+                if span.end_time is None:
+                    watched.append(span)
+                self.decide_by_attributes(attributes_of(span))
 
     def decide_by_attributes(self, attributes: Mapping[str, object]) -> None:
         """Follow the attributes `manual.keep` and `manual.drop` of any span of the trace; keep wins."""
@@ -202,6 +226,7 @@ class TraceRegistry:
         """Close the record of a trace whose spans have all ended; it is remembered for a while."""
         with self.lock:
             if (state := self._open.pop(trace_id, None)) is not None:
+                state.watched.clear()
                 self.remember(trace_id, state)
 
     def after_fork(self) -> None:

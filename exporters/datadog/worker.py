@@ -178,7 +178,9 @@ class Worker:
     def _add(self, chunk: Chunk) -> None:
         if not chunk.members:
             return
-        if not chunk.partial:
+        if chunk.partial:
+            chunk.trace.look_around()  # or what has been sent would be kept by what goes on
+        else:
             traces.release(chunk.members[0].span.context.trace_id)
         if (encoded := self._exporter.encode(chunk)) is not None:
             self._pending.append(encoded)

@@ -266,6 +266,38 @@ def test_the_application_may_keep_and_drop_at_any_time(setup: Any) -> None:
     assert (root["metrics"]["_sampling_priority_v1"], root["meta"]["_dd.p.dm"]) == (-1, "-4")
 
 
+@pytest.mark.parametrize("told", ["root", "middle", "ended"])
+@pytest.mark.parametrize(("attribute", "priority"), [("manual.keep", "2"), ("manual.drop", "-1")])
+def test_whichever_span_is_told_the_next_request_carries_it(
+    setup: Any, told: str, attribute: str, priority: str
+) -> None:
+    one = setup()
+    with one.tracer.start_as_current_span("root") as root:
+        one.tracer.start_span("ended", attributes={attribute: True} if told == "ended" else {}).end()
+        with one.tracer.start_as_current_span("middle") as middle:
+            {"root": root, "middle": middle}.get(told, trace.INVALID_SPAN).set_attribute(attribute, True)
+            with one.tracer.start_as_current_span("request"):
+                carrier: dict[str, str] = {}
+                composite_propagator(Settings()).inject(carrier)
+    assert carrier["x-datadog-sampling-priority"] == priority
+    assert "_dd.p.dm=-4" in carrier["x-datadog-tags"]
+    assert one.flush()
+    assert one.spans["root"]["metrics"]["_sampling_priority_v1"] == int(priority)
+
+
+def test_of_a_long_trace_only_open_spans_are_watched_on(setup: Any) -> None:
+    one = setup()
+    with one.tracer.start_as_current_span("root") as root:
+        for number in range(1000):
+            one.tracer.start_span("query", attributes={"manual.keep": True} if number == 7 else {}).end()
+        record = traces.get(root.get_span_context().trace_id)
+        assert record is not None
+        assert len(record.watched) < 100
+        assert record.priority == 2
+    assert one.flush()
+    assert not record.watched
+
+
 def test_foreign_samplers_decide(setup: Any) -> None:
     here = setup(sampler=ALWAYS_ON)
     here.tracer.start_span("root").end()
