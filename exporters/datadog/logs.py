@@ -49,7 +49,6 @@ def _of(settings: Settings) -> dict[str, str]:
     from spanbridge.exporters.datadog.mapping import inferred_service
 
     service = settings.service or inferred_service()
-    service = settings.service_mapping.get(service, service)
     return {"dd.service": service, "dd.env": settings.env, "dd.version": settings.version}
 
 

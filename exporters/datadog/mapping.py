@@ -366,7 +366,7 @@ class SpanMapper:
 
     def _meta(self, plan: Plan, service: str) -> Meta:
         shared = plan.shared
-        application = self._mapped(shared.service or inferred_service())
+        application = shared.service or inferred_service()  # as it is configured: renamed, it is another service
         meta = shared.meta | plan.meta
         if service == application:
             if shared.version:

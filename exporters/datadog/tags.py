@@ -29,6 +29,7 @@ Target: TypeAlias = "str | Store | Reserved | None"
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _KEYS_REMEMBERED = 2_000
+_NOT_IN_HEADERS = re.compile(r"[^a-z0-9_\-:/]")  # what ddtrace replaces in the names of captured headers
 LONGEST_TEXT = 25_000  # characters; the Agent cuts tag values there
 
 
@@ -160,14 +161,17 @@ def _flag(tag: str) -> Store:
 class Targets(dict[str, Target]):
     """A table that answers for every key: captured headers and `datadog.*` by prefix, others under their own name."""
 
+    def __init__(self, table: Mapping[str, Target]) -> None:
+        super().__init__(table)
+        self._like_otlp = table is OTLP
+
     def __missing__(self, key: Any) -> Target:
         target: Target = key
         if not isinstance(key, str):
             return None
-        if key.startswith("http.request.header."):
-            target = joined("http.request.headers." + key.removeprefix("http.request.header."))
-        elif key.startswith("http.response.header."):
-            target = joined("http.response.headers." + key.removeprefix("http.response.header."))
+        if key.startswith(("http.request.header.", "http.response.header.")):
+            way, _, header = key.partition(".header.")
+            target = joined(f"{way}.headers.{header if self._like_otlp else _NOT_IN_HEADERS.sub('_', header)}")
         elif key.startswith("datadog."):
             target = RESERVED
         elif key.__class__ is not str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-SETTINGS = Settings(service="shop", env="prod", version="3")
+SETTINGS = Settings(service="shop", env="prod", version="3", service_mapping={"shop": "store"})
 APPLICATION = {"dd.service": "shop", "dd.env": "prod", "dd.version": "3"}
 SPAN_TRACE = 0xABC << 64 | 7
 SPAN = NonRecordingSpan(SpanContext(SPAN_TRACE, 8, is_remote=False))

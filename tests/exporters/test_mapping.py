@@ -125,6 +125,13 @@ def test_an_unknown_service_of_the_sdk_is_none() -> None:
     assert mapped(finished(), Settings())["service"]
 
 
+def test_a_renamed_application_is_a_service_of_its_own() -> None:
+    settings = Settings(service="shop", version="3", service_mapping={"shop": "store", "redis": "shop"})
+    row, other = mapped(finished(), settings), mapped(finished(kind=CLIENT, scope=REDIS), settings)
+    assert (row["service"], row["meta"]["_dd.base_service"], row["meta"].get("version")) == ("store", "shop", None)
+    assert (other["service"], other["meta"].get("_dd.base_service"), other["meta"]["version"]) == ("shop", None, "3")
+
+
 def test_a_span_may_name_its_service() -> None:
     settings = Settings(service="shop", service_mapping={"a": "b"})
     row = mapped(finished(attributes={"service.name": "a"}), settings)
@@ -320,6 +327,14 @@ def test_tags_of_a_web_request() -> None:
     }  # fmt: skip
     expected.pop("http.request.headers.x_id")
     assert tags(old, SERVER, "opentelemetry.instrumentation.flask") == expected
+
+
+def test_names_of_captured_headers() -> None:
+    captured = {"http.request.header.my.x-id": ("1",), "http.response.header.a b/c:d_e": ("2",)}
+    classic = {"http.request.headers.my_x-id": "1", "http.response.headers.a_b/c:d_e": "2"}
+    assert tags(captured, SERVER, FLASK) == classic
+    as_otlp = {"http.request.headers.my.x-id": "1", "http.response.headers.a b/c:d_e": "2"}
+    assert tags(captured, SERVER).items() >= as_otlp.items()
 
 
 def test_the_clients_address_only_when_asked() -> None:
