@@ -51,6 +51,7 @@ LOW_64 = (1 << 64) - 1
 LONGEST_RESOURCE = 5_000  # characters; as the Agent
 _MOST_PLANS = 1_000  # plans and services remembered; scopes and services may be made up by the application
 _FLAGS_KNOWN = 1 << 31
+_LATEST = (1 << 63) - 1  # nanoseconds
 _BUILTIN_ERRORS = frozenset(name for name, value in vars(builtins).items() if isinstance(value, type))
 _FIELDS = {  # field <- the attributes that set it, the strongest first
     "name": ("datadog.name", "operation.name"),
@@ -233,11 +234,16 @@ class SpanMapper:
                 failed = self._failed_by_status(answered, exception, row, failed=failed)
             if failed:
                 code = status(attributes) if row is None else None
-                self._describe_error(span.status, exception, reserved, meta, code)
+                try:
+                    self._describe_error(span.status, exception, reserved, meta, code)
+                except Exception as error:
+                    report("describing an error", error)
                 events = events if row is None else _without(events, exception)  # error.stack has it
 
         trace_id, span_id = (context[0], context[1]) if context else (0, 0)  # a tuple, whose properties are slower
-        start = start or 0
+        if not (type(start) is type(end) is int and 0 <= start <= end <= _LATEST):
+            start = _time(start)
+            end = max(start, _time(end))
         mapped: dict[str, Any] = {
             "service": service,
             "name": operation,
@@ -247,7 +253,7 @@ class SpanMapper:
             "span_id": span_id,
             "parent_id": parent[1] if parent else 0,
             "start": start,
-            "duration": end - start if end and end > start else 0,
+            "duration": end - start,
             "error": 1 if failed else 0,
             "meta": meta,
             "metrics": metrics,
@@ -411,7 +417,7 @@ class SpanMapper:
             if (value := text(reserved, *keys)) and mapped[field] != "llm":  # a type that stays
                 mapped[field] = value[:LONGEST_RESOURCE]
         if self._like_otlp and "operation.name" in reserved:
-            mapped["name"] = normalised(mapped["name"])
+            mapped["name"] = normalised(mapped["name"]) or "unnamed_operation"  # as the Agent does
         if "datadog.error" in reserved:
             mapped["error"] = 0 if reserved["datadog.error"] in (False, 0, "0", "false") else 1
         event = reserved.get("analytics.event")
@@ -436,7 +442,7 @@ class SpanMapper:
         attributes: Attributes = (exception.attributes or {}) if exception else {}
         kind = text(attributes, "exception.type") or text(reserved, "error.type")
         if kind and not kind.isdecimal():  # status codes are `http.status_code`
-            meta.setdefault("error.type", kind if answered is not None else qualified(kind))
+            meta.setdefault("error.type", as_text(kind if answered is not None else qualified(kind)))
         message = text(attributes, "exception.message") or status.description
         if not message and answered:
             message = _status_line(answered)
@@ -489,7 +495,9 @@ def _named(
 ) -> names.Names:
     try:
         found = naming(name if type(name) is str else as_text(name), attributes)
-        return found if type(found[1]) is str else (found[0], as_text(found[1]), *found[2:])
+        if found[0] and type(found[1]) is str:
+            return found
+        return found[0] or span.kind.name.lower(), as_text(found[1]), *found[2:]
     except Exception as error:
         report("naming a span", error)
         kind = span.kind.name.lower()
@@ -541,6 +549,11 @@ def _status_line(code: int) -> str:
     return f"{code} {HTTPStatus(code).phrase}" if code in HTTPStatus._value2member_map_ else str(code)
 
 
+def _time(value: Any) -> int:
+    """Answer a time that can be sent: receivers refuse a whole payload for one that is no 64-bit integer."""
+    return int(value) if isinstance(value, (int, float)) and 0 <= value <= _LATEST else 0
+
+
 def _texts(attributes: Mapping[str, Any] | None) -> dict[str, str]:
     return {as_text(key): as_text(value) for key, value in (attributes or {}).items()}
 
@@ -574,12 +587,12 @@ def _json_link(link: Link) -> dict[str, Any]:
 
 def _json_event(event: Event) -> dict[str, Any]:
     attributes = {as_text(key): plain(value) for key, value in (event.attributes or {}).items()}
-    return {"name": as_text(event.name), "time_unix_nano": event.timestamp, "attributes": attributes}
+    return {"name": as_text(event.name), "time_unix_nano": _time(event.timestamp), "attributes": attributes}
 
 
 def _native_event(event: Event) -> dict[str, Any]:
     attributes = {as_text(key): _typed(value) for key, value in (event.attributes or {}).items()}
-    return {"name": as_text(event.name), "time_unix_nano": event.timestamp, "attributes": attributes}
+    return {"name": as_text(event.name), "time_unix_nano": _time(event.timestamp), "attributes": attributes}
 
 
 def _typed(value: object) -> dict[str, Any]:

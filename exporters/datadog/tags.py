@@ -184,6 +184,9 @@ class Targets(dict[str, Target]):
 _STEERING: dict[str, Target] = {
     **dict.fromkeys(("operation.name", "resource.name", "span.type", "service.name", "error.type"), RESERVED),
     **dict.fromkeys(("analytics.event", "sampling.priority", "manual.keep", "manual.drop"), RESERVED),
+    # Receivers read JSON there, and refuse the payload if it is none.
+    "events": "attributes.events",
+    "_dd.span_links": None,
     "datadog.env": string("env"),
     "datadog.version": string("version"),
     "datadog.http_status_code": string("http.status_code"),

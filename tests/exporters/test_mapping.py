@@ -329,6 +329,60 @@ def test_tags_of_a_web_request() -> None:
     assert tags(old, SERVER, "opentelemetry.instrumentation.flask") == expected
 
 
+def test_attributes_that_receivers_would_take_for_events_and_links() -> None:
+    assert tags({"events": "three", "_dd.span_links": "x"}, SERVER, FLASK) == {"attributes.events": "three"}
+    assert tags({"events": 3}) == {"attributes.events": 3}
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "times"),
+    [
+        (5, 9, (5, 4)),
+        (9, 5, (9, 0)),
+        (-5, 9, (0, 9)),
+        (1 << 63, 1 << 64, (0, 0)),
+        (5, 1 << 63, (5, 0)),
+        (None, None, (0, 0)),
+        (1.5, 9.5, (1, 8)),
+        (float("nan"), float("inf"), (0, 0)),
+        (True, "9", (1, 0)),
+    ],
+)
+def test_times_that_cannot_be(start: Any, end: Any, times: tuple[int, int]) -> None:
+    span = finished(during=lambda span: span.add_event("e", timestamp=start))
+    span._start_time, span._end_time = start, end
+    row = mapped(span, native_events=True)
+    assert (row["start"], row["duration"]) == times
+    assert type(row["start"]) is type(row["duration"]) is int
+
+
+@pytest.mark.parametrize("timestamp", [-5, 1 << 64, 1.5, float("nan")])
+@pytest.mark.parametrize("native", [True, False])
+def test_times_of_events_that_cannot_be(timestamp: Any, native: bool) -> None:
+    span = finished(during=lambda span: span.add_event("e", timestamp=timestamp))
+    row = mapped(span, native_events=native)
+    (event,) = row["span_events"] if native else json.loads(row["meta"]["events"])
+    assert type(event["time_unix_nano"]) is int
+    assert event["time_unix_nano"] in {0, 1}
+
+
+def test_an_operation_always_has_a_name() -> None:
+    assert mapped(finished(""))["name"]
+    assert mapped(finished("", scope="spanbridge.instrumentors.mako"))["name"] == "internal"
+    unspeakable = finished(attributes={"operation.name": "\x00"})
+    assert mapped(unspeakable, Settings(names="otel"))["name"] == "unnamed_operation"
+
+
+def test_an_error_that_cannot_be_described_is_one_nevertheless() -> None:
+    class Unprintable:
+        def __str__(self) -> str:
+            raise ValueError
+
+    span = finished(during=lambda span: span.set_status(Status(StatusCode.ERROR, "it failed")))
+    span._status._description = Unprintable()  # type: ignore[assignment]
+    assert mapped(span)["error"] == 1
+
+
 def test_names_of_captured_headers() -> None:
     captured = {"http.request.header.my.x-id": ("1",), "http.response.header.a b/c:d_e": ("2",)}
     classic = {"http.request.headers.my_x-id": "1", "http.response.headers.a_b/c:d_e": "2"}
