@@ -234,16 +234,12 @@ class SpanMapper:
                 failed = self._failed_by_status(answered, exception, row, failed=failed)
             if failed:
                 code = status(attributes) if row is None else None
-                try:
-                    self._describe_error(span.status, exception, reserved, meta, code)
-                except Exception as error:
-                    report("describing an error", error)
+                self._describe_error(span.status, exception, reserved, meta, code)
                 events = events if row is None else _without(events, exception)  # error.stack has it
 
         trace_id, span_id = (context[0], context[1]) if context else (0, 0)  # a tuple, whose properties are slower
-        if not (type(start) is type(end) is int and 0 <= start <= end <= _LATEST):
-            start = _time(start)
-            end = max(start, _time(end))
+        possible = type(start) is type(end) is int and 0 <= start <= end <= _LATEST
+        start, end = (start, end) if possible else _times(start, end)
         mapped: dict[str, Any] = {
             "service": service,
             "name": operation,
@@ -443,7 +439,7 @@ class SpanMapper:
         kind = text(attributes, "exception.type") or text(reserved, "error.type")
         if kind and not kind.isdecimal():  # status codes are `http.status_code`
             meta.setdefault("error.type", as_text(kind if answered is not None else qualified(kind)))
-        message = text(attributes, "exception.message") or status.description
+        message = text(attributes, "exception.message") or _description(status)
         if not message and answered:
             message = _status_line(answered)
         if message:
@@ -537,10 +533,14 @@ def _add_otlp_tags(meta: Meta, span: ReadableSpan, trace_id: int) -> None:
     """Write what only the Agent's OTLP intake writes (protocol B.1)."""
     meta["otel.trace_id"] = f"{trace_id:032x}"
     meta["otel.status_code"] = span.status.status_code.name.capitalize()
-    if span.status.description:
-        meta["otel.status_description"] = as_text(span.status.description)
+    if description := _description(span.status):
+        meta["otel.status_description"] = as_text(description)
     if span.context and span.context.trace_state:
         meta["w3c.tracestate"] = span.context.trace_state.to_header()
+
+
+def _description(status: Status) -> str:
+    return status.description if isinstance(status.description, str) else ""
 
 
 def _status_line(code: int) -> str:
@@ -552,6 +552,10 @@ def _status_line(code: int) -> str:
 def _time(value: Any) -> int:
     """Answer a time that can be sent: receivers refuse a whole payload for one that is no 64-bit integer."""
     return int(value) if isinstance(value, (int, float)) and 0 <= value <= _LATEST else 0
+
+
+def _times(start: Any, end: Any) -> tuple[int, int]:
+    return (first := _time(start)), max(first, _time(end))
 
 
 def _texts(attributes: Mapping[str, Any] | None) -> dict[str, str]:
