@@ -206,7 +206,7 @@ class Concentrator:
             self._peers(meta, kind.lower()),
             _grpc_status(meta, metrics),
             meta.get("http.method", ""),
-            meta.get("http.endpoint") or meta.get("http.route", ""),
+            meta.get("http.endpoint", meta.get("http.route", "")),
             meta.get("_dd.svc_src", ""),
         )
 

@@ -111,6 +111,7 @@ def test_the_agent_may_name_the_kinds() -> None:
         ({"metrics": {"http.status_code": 200.0, "_dd.measured": 1}}, {"HTTPStatusCode": 200, "TopLevelHits": 0}),
         ({"meta": {"http.method": "GET", "http.route": "/a"}}, {"HTTPMethod": "GET", "HTTPEndpoint": "/a"}),
         ({"meta": {"http.endpoint": "/b", "http.route": "/a"}}, {"HTTPEndpoint": "/b"}),
+        ({"meta": {"http.endpoint": "", "http.route": "/a"}}, {"HTTPEndpoint": ""}),
         ({"meta": {"_dd.svc_src": "redis"}}, {"srv_src": "redis"}),
         ({"meta": {"span.kind": "client", "out.host": "h", "db.name": "d"}}, {"PeerTags": ["db.name:d", "out.host:h"]}),
         ({"meta": {"span.kind": "server", "out.host": "h"}}, {"PeerTags": []}),
