@@ -164,8 +164,13 @@ def _statuses(raw: str) -> frozenset[int]:
 
 def _styles(raw: str) -> tuple[str, ...]:
     styles = tuple(style.lower() for style in words(raw))
-    if unknown := [style for style in styles if style not in _KNOWN_STYLES]:
+    unknown = [style for style in styles if style not in _KNOWN_STYLES]
+    if unknown and len(unknown) == len(styles):
         raise ValueError(f"unknown propagation style {unknown[0]!r}")
+    for style in unknown:
+        if first_time(f"propagation style:{style}"):
+            logger.warning("the propagation style %r is unknown; those beside it are used", style)
+    styles = tuple(style for style in styles if style not in unknown)
     return tuple("b3" if style == "b3 single header" else style for style in styles if style != "none")
 
 

@@ -97,7 +97,7 @@ WRONG = [
     ("DD_TRACE_HTTP_SERVER_ERROR_STATUSES", "0-99999999999", frozenset(range(500, 600))),
     ("DD_TRACE_CLIENT_IP_ENABLED", "x", False),
     ("DD_TRACE_SPAN_TRACEBACK_MAX_SIZE", "-1", 30),
-    ("DD_TRACE_PROPAGATION_STYLE_INJECT", "datadog,jaeger", ("datadog", "tracecontext", "baggage")),
+    ("DD_TRACE_PROPAGATION_STYLE_INJECT", "jaeger", ("datadog", "tracecontext", "baggage")),
     ("DD_TRACE_PROPAGATION_EXTRACT_FIRST", "first", False),
     ("DD_TRACE_PROPAGATION_BEHAVIOR_EXTRACT", "stop", "continue"),
     ("DD_TRACE_X_DATADOG_TAGS_MAX_LENGTH", "many", 512),
@@ -188,6 +188,15 @@ def test_tags_name_the_service_where_nothing_stronger_does(monkeypatch: pytest.M
     settings = read(monkeypatch, DD_TAGS="service:shop,env:prod,version:3,team:web", DD_VERSION="4")
     assert (settings.service, settings.env, settings.version) == ("shop", "prod", "4")
     assert settings.tags == {"team": "web"}
+
+
+def test_an_unknown_style_leaves_those_beside_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = read(monkeypatch, DD_TRACE_PROPAGATION_STYLE="tracecontext,jaeger")
+    assert settings.styles_extract == settings.styles_inject == ("tracecontext",)
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "'jaeger' is unknown" in message
 
 
 def test_otel_variables_win_and_say_so(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
