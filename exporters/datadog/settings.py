@@ -320,6 +320,8 @@ class Settings:
         read["split_by_domain"] = frozenset(name for name, on in _switches("split_by_domain").items() if on)
         read["span_sampling_rules"] = read["span_sampling_rules"] or _read(_text, "", "DD_SPAN_SAMPLING_RULES_FILE")
         read["debug"] = read["debug"] or environ.get("OTEL_LOG_LEVEL", "").strip().lower() == "debug"
+        if environ.get("DD_TRACE_BAGGAGE_TAG_KEYS", "unset").strip() == "":
+            read["baggage_tag_keys"] = ()
         report_meaningless()
         return cls(**read)
 

@@ -52,7 +52,7 @@ MEANINGS = {
     "DD_TRACE_PROPAGATION_EXTRACT_FIRST": "Do not look at further headers once one was found.",
     "DD_TRACE_PROPAGATION_BEHAVIOR_EXTRACT": "`continue` the caller's trace, `restart` and link to it, or `ignore` it.",
     "DD_TRACE_X_DATADOG_TAGS_MAX_LENGTH": "Most characters of `x-datadog-tags`; 0 for no such header.",
-    "DD_TRACE_BAGGAGE_TAG_KEYS": "Which baggage becomes tags of local roots; `*` for all.",
+    "DD_TRACE_BAGGAGE_TAG_KEYS": "Which baggage becomes tags of local roots; `*` for all, empty for none.",
     "DD_TRACE_SAMPLING_RULES": "Traces that are kept: JSON, each rule with `sample_rate` and what it fits, see below.",
     "DD_TRACE_SAMPLE_RATE": "What is kept of traces that fit no rule (ddtrace 4 has dropped this one).",
     "DD_TRACE_RATE_LIMIT": "How many traces rules may keep per second; below 0 any number.",

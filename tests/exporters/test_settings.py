@@ -190,6 +190,10 @@ def test_tags_name_the_service_where_nothing_stronger_does(monkeypatch: pytest.M
     assert settings.tags == {"team": "web"}
 
 
+def test_no_baggage_becomes_tags_where_the_list_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read(monkeypatch, DD_TRACE_BAGGAGE_TAG_KEYS="").baggage_tag_keys == ()
+
+
 def test_an_unknown_style_leaves_those_beside_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
