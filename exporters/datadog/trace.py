@@ -27,7 +27,7 @@ USER_REJECT, AUTO_REJECT, AUTO_KEEP, USER_KEEP = -1, 0, 1, 2
 DEFAULT, MANUAL = "-0", "-4"  # decision makers (protocol D.1)
 LOW_64 = (1 << 64) - 1
 RECENT = 1024
-_WATCHED = 64  # spans of one trace; more are looked through, and those that have ended let go
+_WATCHED = 64  # spans of one trace: each request that it makes looks at them
 
 
 class Decider(Protocol):
@@ -76,7 +76,6 @@ class TraceState:
     sampler: Decider | None = field(default=None, repr=False, compare=False)
     root: ReadableSpan | None = field(default=None, repr=False, compare=False)
     watched: deque[ReadableSpan] = field(default_factory=deque, repr=False, compare=False)
-    _room: int = field(default=_WATCHED, repr=False, compare=False)
     # Rendered once per decision, because every outgoing request carries them.
     headers: tuple[tuple[str, str], ...] | None = field(default=None, repr=False, compare=False)
     member: str | None = field(default=None, repr=False, compare=False)
@@ -105,10 +104,13 @@ class TraceState:
 
     def watch(self, span: ReadableSpan) -> None:
         """Have a span that has begun looked at before something is sent that depends on the decision."""
-        self.watched.append(span)
-        if len(self.watched) > self._room:
+        watched = self.watched
+        watched.append(span)
+        if len(watched) > _WATCHED:
             self.look_around()
-            self._room = max(_WATCHED, 2 * len(self.watched))
+            with traces.lock:
+                while len(watched) > _WATCHED // 2:  # of so many open ones the first, and the latest
+                    del watched[1]
 
     def look_around(self) -> None:
         """Follow what the spans of the trace have been told so far; those that have ended are let go."""

@@ -298,6 +298,22 @@ def test_of_a_long_trace_only_open_spans_are_watched_on(setup: Any) -> None:
     assert not record.watched
 
 
+def test_of_many_open_spans_the_first_and_the_latest_are_watched(setup: Any) -> None:
+    one = setup()
+    with one.tracer.start_as_current_span("root") as root:
+        spans = [one.tracer.start_span("task") for _ in range(1000)]
+        record = traces.get(root.get_span_context().trace_id)
+        assert record is not None
+        assert len(record.watched) <= 64
+        assert (record.watched[0], record.watched[-1]) == (root, spans[-1])
+        root.set_attribute("manual.drop", True)
+        carrier: dict[str, str] = {}
+        composite_propagator(Settings()).inject(carrier)
+        for span in spans:
+            span.end()
+    assert carrier["x-datadog-sampling-priority"] == "-1"
+
+
 def test_foreign_samplers_decide(setup: Any) -> None:
     here = setup(sampler=ALWAYS_ON)
     here.tracer.start_span("root").end()
