@@ -120,7 +120,9 @@ class TraceState:
                 span = watched.popleft()
                 if span.end_time is None:
                     watched.append(span)
-                self.decide_by_attributes(attributes_of(span))
+                attributes = attributes_of(span)
+                if "manual.keep" in attributes or "manual.drop" in attributes:
+                    self.decide_by_attributes(attributes)
 
     def decide_by_attributes(self, attributes: Mapping[str, object]) -> None:
         """Follow the attributes `manual.keep` and `manual.drop` of any span of the trace; keep wins."""
