@@ -10,6 +10,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ from spanbridge.core.tracing import EventScope, ending, opener, record_failure, 
 from spanbridge.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from opentelemetry.trace import Span
 
@@ -122,6 +123,34 @@ def _sending(wrapped: Wrapped, setup: Setup) -> Wrapped:
     return traced(wrapped, setup, messaging.send(setup, "apply_async", describe, prepare=prepare, succeeded=succeeded))
 
 
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let SIGTERM wait, of which a pool's process makes an exception, wherever it is."""
+    handler = signal.getsignal(signal.SIGTERM)
+    if not callable(handler):
+        yield
+        return
+    late: list[tuple[Any, ...]] = []
+    waits = [True]
+
+    def wait(*arrived: Any) -> None:
+        if waits:
+            late.append(arrived)
+        else:
+            handler(*arrived)
+
+    signal.signal(signal.SIGTERM, wait)
+    try:
+        try:
+            yield
+        finally:
+            waits.clear()
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    if late:
+        handler(*late[0])
+
+
 class _Receivers:
     """What listens to Celery's signals for one `instrument()` call."""
 
@@ -184,21 +213,11 @@ class _Receivers:
         if threading.current_thread() is threading.main_thread():
             self._disturbed = get_ident()
 
-    def task_postrun(self, task: Any = None, state: Any = None, **_: Any) -> None:
-        handler = signal.getsignal(signal.SIGTERM) if get_ident() == self._disturbed else None
-        if not callable(handler):
-            self._end(task, state)
-            return
-        late: list[tuple[Any, ...]] = []
-        signal.signal(signal.SIGTERM, lambda *arrived: late.append(arrived))
-        try:
-            self._end(task, state)
-        finally:
-            signal.signal(signal.SIGTERM, handler)
-        if late:
-            handler(*late[0])
-
     @partial(ending, site=_RUN)
+    def task_postrun(self, task: Any = None, state: Any = None, **_: Any) -> None:
+        with _undisturbed() if get_ident() == self._disturbed else nullcontext():
+            self._end(task, state)
+
     def _end(self, task: Any, state: Any) -> None:
         scope = self._runs.pop(task.request, None)
         if scope is None:
