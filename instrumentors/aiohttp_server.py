@@ -206,9 +206,7 @@ def _finishing(wrapped: Wrapped, setup: Setup) -> Wrapped:
     """A response is about to be written: keep the exception that it stands for."""
 
     def before(protocol: Any, request: Any, response: Any, *args: Any, **kwargs: Any) -> None:
-        error = sys.exc_info()[1]
-        scope = None if error is None else http_server.current()
-        if scope is None or error is None:
+        if (error := sys.exc_info()[1]) is None or (scope := http_server.current()) is None:
             return
         if _is_gone(request, error):
             scope.record.gone = error

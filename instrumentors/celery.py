@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from threading import get_ident
+from threading import get_ident, main_thread
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -163,7 +162,7 @@ class _Receivers:
         self._error_type = not setup.semconv.contrib
         self._provider = setup.options["tracer_provider"]
         self._runs: WeakKeyDictionary[Any, Scope[Message]] = WeakKeyDictionary()
-        self._disturbed = 0  # a thread's ident
+        self._disturbed: int | None = None  # a thread's ident
 
     def _describe(self, task: Any, request: Any) -> Message:
         local = bool(request.is_eager)
@@ -210,8 +209,7 @@ class _Receivers:
     @_guarded
     def worker_process_init(self, **_: Any) -> None:
         """Know the thread that SIGTERM makes raise, wherever it is."""
-        if threading.current_thread() is threading.main_thread():
-            self._disturbed = get_ident()
+        self._disturbed = main_thread().ident
 
     @partial(ending, site=_RUN)
     def task_postrun(self, task: Any = None, state: Any = None, **_: Any) -> None:

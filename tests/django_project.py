@@ -16,9 +16,8 @@ with warnings.catch_warnings():  # old Django imports what Python has deprecated
         import_module(f"django.{name}")
 
 for finder in sys.meta_path:
-    if hasattr(finder, "known_modules") and not hasattr(
-        finder, "find_spec"
-    ):  # that of old Django's six, which lacks what newer ones have
+    # That of old Django's six, which lacks what newer ones have.
+    if hasattr(finder, "known_modules") and not hasattr(finder, "find_spec"):
         known: Any = finder
         known.find_spec = lambda name, *_, of=known: spec_from_loader(name, of) if name in of.known_modules else None
         known.create_module = lambda spec, of=known: of.load_module(spec.name)
