@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod
 
 from opentelemetry import baggage, trace
-from opentelemetry.context import get_value
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.trace import INVALID_SPAN_CONTEXT
 
+from spanbridge.core.context import get_current
 from spanbridge.core.guard import report
 from spanbridge.exporters.datadog.exporter import DatadogSpanExporter
 from spanbridge.exporters.datadog.trace import DEFAULT, REMOTE_KEY, Remote, TraceState, state_at_start, traces
@@ -28,6 +28,7 @@ from spanbridge.exporters.datadog.worker import Worker
 if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import ReadableSpan, Span
+    from opentelemetry.trace import SpanContext
 
     from spanbridge.exporters.datadog.settings import Settings
 
@@ -101,25 +102,31 @@ class DatadogSpanProcessor(SpanProcessor):
 
     def _begin_root(self, span: Span, parent_context: Context | None) -> TraceState:
         """Open the record of a trace at its first span here, and take over what came with it."""
-        context, parent = span.context, span.parent or INVALID_SPAN_CONTEXT
-        state = traces.hold(context.trace_id, state_at_start(context.trace_id, parent, parent_context))
+        own, parent = span.context, span.parent
+        trace_id = own.trace_id
+        context = get_current() if parent_context is None else parent_context
+        state = traces.hold_begun(trace_id) if parent is None else None
+        if state is None:
+            state = traces.hold(trace_id, state_at_start(trace_id, parent or INVALID_SPAN_CONTEXT, context))
         if state.priority is None:
             if state.sampler is None:  # one that is not ours has decided
-                state.decide(int(context.trace_flags.sampled), DEFAULT)
+                state.decide(int(own.trace_flags.sampled), DEFAULT)
             elif state.root is None:
                 state.root = span
-        if parent.is_valid and not parent.is_remote:
-            return state
-        remote = get_value(REMOTE_KEY, parent_context)
-        if isinstance(remote, Remote) and remote.trace_id == parent.trace_id:
+        if context and (parent is None or parent.is_remote):
+            self._take_over(span, context, parent)
+        return state
+
+    def _take_over(self, span: Span, context: Context, parent: SpanContext | None) -> None:
+        """Give a local root the links and the baggage that were extracted for it."""
+        remote = context.get(REMOTE_KEY)
+        if isinstance(remote, Remote) and remote.trace_id == (parent.trace_id if parent is not None else 0):
             for link in remote.links:
                 span.add_link(link.context, link.attributes)
-        keys = self._settings.baggage_tag_keys
-        if keys:
-            for key, value in baggage.get_all(parent_context).items():
+        if keys := self._settings.baggage_tag_keys:
+            for key, value in baggage.get_all(context).items():
                 if key in keys or "*" in keys:
                     span.set_attribute(f"baggage.{key}", str(value))
-        return state
 
     def on_end(self, span: ReadableSpan) -> None:
         """Queue a span that has ended."""

@@ -116,7 +116,9 @@ class DatadogSampler(Sampler):
         """Answer the same for a tracer that knows the parent, and that keeps attributes and trace state by itself."""
         try:
             state = traces.get_open(trace_id)
-            if state is None:
+            if state is None and not parent[5]:  # a tuple, whose properties are slower: not valid
+                state = traces.begin(trace_id)
+            elif state is None:
                 state = state_at_start(trace_id, parent, context)
                 traces.remember(trace_id, state)
             if attributes and ("manual.keep" in attributes or "manual.drop" in attributes):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from _thread import RLock  # not threading's, where gevent puts one that the threads of its hub cannot share
-from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -75,7 +74,7 @@ class TraceState:
     absent_parent: int = 0
     sampler: Decider | None = field(default=None, repr=False, compare=False)
     root: ReadableSpan | None = field(default=None, repr=False, compare=False)
-    watched: deque[ReadableSpan] = field(default_factory=deque, repr=False, compare=False)
+    watched: list[ReadableSpan] = field(default_factory=list, repr=False, compare=False)
     # Rendered once per decision, because every outgoing request carries them.
     headers: tuple[tuple[str, str], ...] | None = field(default=None, repr=False, compare=False)
     member: str | None = field(default=None, repr=False, compare=False)
@@ -84,7 +83,7 @@ class TraceState:
     def new(cls, trace_id: int) -> TraceState:
         """Make the undecided record of a trace that starts here."""
         high = trace_id >> 64
-        return cls(tags={"_dd.p.tid": f"{high:016x}"} if high else {})
+        return cls(tags={"_dd.p.tid": high.to_bytes(8, "big").hex()} if high else {})
 
     def decide(self, priority: int, decision_maker: str = "") -> None:
         """Set the priority; an empty decision maker leaves the old one."""
@@ -117,7 +116,7 @@ class TraceState:
         watched = self.watched
         with traces.lock:
             for _ in range(len(watched)):
-                span = watched.popleft()
+                span = watched.pop(0)
                 if span.end_time is None:
                     watched.append(span)
                 attributes = attributes_of(span)
@@ -210,6 +209,23 @@ class TraceRegistry:
     def get_open(self, trace_id: int) -> TraceState | None:
         """Find the record of a trace that has open spans in this process."""
         return self._open.get(trace_id)
+
+    def begin(self, trace_id: int) -> TraceState:
+        """Make the record of a trace whose first span is about to start, as `remember` keeps it."""
+        state = self.get(trace_id)
+        if state is None:
+            state, recent = TraceState.new(trace_id), self._recent
+            with self.lock:
+                recent[trace_id] = state
+                if len(recent) > self._most_recent:
+                    del recent[next(iter(recent))]
+        return state
+
+    def hold_begun(self, trace_id: int) -> TraceState | None:
+        """Open the record of a trace that is remembered, if it is."""
+        with self.lock:
+            state = self._recent.pop(trace_id, None)
+            return state and self._open.setdefault(trace_id, state)
 
     def remember(self, trace_id: int, state: TraceState) -> None:
         """Keep the record of a trace that has no open span (yet) until newer ones push it out."""
