@@ -174,14 +174,15 @@ def _connection(wrapped: Wrapped, setup: Setup) -> Wrapped:
 
 
 def _resolving(wrapped: Wrapped, setup: Setup) -> Wrapped:
-    """The router has found the resource, with the prefixes of sub-applications: name the span."""
+    """A router has found the resource, and an application takes it: name the span."""
 
-    def after(match: Any, router: Any, request: Any) -> None:
+    def before(match: Any, app: Any) -> None:
         scope = http_server.current()
-        if scope is not None:
+        if scope is not None and scope.record.router is not match:  # else an application around that one
+            scope.record.router = match
             http_server.matched(scope, _route(match))
 
-    return observed(wrapped, setup, after=after)
+    return observed(wrapped, setup, before=before)
 
 
 def _route(match: Any) -> str | None:
@@ -213,7 +214,7 @@ def _finishing(wrapped: Wrapped, setup: Setup) -> Wrapped:
         elif response.status >= 500:
             scope.record.error = error
 
-    return observed(wrapped, setup, before=before)
+    return observed(wrapped, setup, before=before, at_call=True)
 
 
 def _shaking(wrapped: Wrapped, setup: Setup) -> Wrapped:
@@ -236,7 +237,7 @@ class AioHttpServerInstrumentor(Instrumentor):
     patches = (
         Patch("aiohttp.web_protocol", "RequestHandler._handle_request", _connection),
         Patch("aiohttp.web_protocol", "RequestHandler.finish_response", _finishing),
-        Patch("aiohttp.web_urldispatcher", "UrlDispatcher.resolve", _resolving),
+        Patch("aiohttp.web_urldispatcher", "UrlMappingMatchInfo.add_app", _resolving),
         Patch("aiohttp.web_response", "StreamResponse.prepare", _beginning),
         Patch("aiohttp.web_ws", "WebSocketResponse.prepare", _shaking),
     )

@@ -66,6 +66,7 @@ def test_a_request(spans: Spans, payload: Payload) -> None:
         "client.port": 4711,
         "user_agent.original": "curl/8",
         "network.protocol.version": "1.1",
+        "asgi.version": "3.0",
         "http.response.status_code": 200,
     }
     ((root,),) = payload()

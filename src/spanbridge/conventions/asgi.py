@@ -26,7 +26,7 @@ from spanbridge.conventions.http_server import (
 )
 from spanbridge.core.guard import report
 from spanbridge.core.options import Option, words
-from spanbridge.core.tracing import Operation, traced
+from spanbridge.core.tracing import Operation, Scope, opener, traced
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from spanbridge.core.semconv import Semconv
-    from spanbridge.core.tracing import Scope, Setup, Wrapped
+    from spanbridge.core.tracing import Setup, Wrapped
 
     Message = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[Message]]
@@ -67,6 +67,7 @@ _LAST = {
     "http.response.zerocopysend": "more_body",
     "websocket.http.response.body": "more_body",
 }
+_VERSIONS = (("asgi.version", "version"), ("asgi.spec_version", "spec_version"))
 _STARTS = frozenset({"http.response.start", "websocket.http.response.start"})
 _EXCHANGED = frozenset({"websocket.receive", "websocket.send"})
 _BEFORE_TRAILERS = frozenset({"http.response.body", "http.response.pathsend", "http.response.zerocopysend"})
@@ -179,6 +180,10 @@ def reader(semconv: Semconv) -> Callable[[Connection], Request]:
                 fields["client.port"] = client[1]
         if agent := headers.get(b"user-agent"):
             request.say_agent(agent)
+        if not contrib and (asgi := get("asgi")):
+            for key, field in _VERSIONS:
+                if said := asgi.get(field):
+                    fields[key] = said
         if old:
             in_url = unquote(query) if contrib else fields.get("url.query")
             request.say(
@@ -259,7 +264,8 @@ def entrance(
             return request
 
         def with_details(request: Request) -> dict[str, Any]:
-            return {**render(request), **request.extra}
+            attributes = render(request)
+            return {**attributes, **request.extra} if request.extra else attributes
 
         def prepare(scope: Scope[Request]) -> None:
             app, connection, receive, send = scope.args
@@ -280,14 +286,24 @@ def entrance(
         of_receive = _detail(setup, "receive", "client_request_hook", _receive)
         of_send = _detail(setup, "send", "client_response_hook", _send)
         # A server answers 500 for an application that has answered nothing.
-        call = traced(wrapped, setup, server.operation if contrib else failing_with_500(server, setup))
+        operation = server.operation if contrib else failing_with_500(server, setup)
         if not iscoroutinefunction(wrapped):
-            return call
+            return traced(wrapped, setup, operation)
+        begin = opener(setup, operation, f"{setup.integration}: {wrapped.__qualname__}", wrapped, Scope)
 
+        # What `traced` would answer, but for this: servers tell factories from applications by whether a call without
+        # arguments fails at once.
         @wraps(wrapped)
         async def enter(self: Any, scope: Connection, receive: Receive, send: Send) -> Any:
-            # Servers tell factories from applications by whether a call without arguments fails at once.
-            return await call(self, scope, receive, send)
+            opened = begin((self, scope, receive, send), _NO_KEYWORDS) if SCOPE_KEY not in scope else None
+            if opened is None:
+                return await wrapped(self, scope, receive, send)
+            try:
+                result = await wrapped(*opened.args)
+            except BaseException as error:
+                opened.fail(error)
+                raise
+            return opened.finish(result)
 
         return enter
 
@@ -419,3 +435,4 @@ def _detail(setup: Setup, direction: str, hook_name: str, pass_on: Wrapped) -> C
 
 
 _NOTHING: Message = {}
+_NO_KEYWORDS: dict[str, Any] = {}
