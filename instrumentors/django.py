@@ -7,13 +7,15 @@ off: spans for middleware, views, templates and caches; Django's own view of its
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import attach, set_value
 from opentelemetry.instrumentation.propagators import get_global_response_propagator
 
-from spanbridge.conventions import http, http_server, sqlcommenter
+from spanbridge.conventions import detail, http, http_server, sqlcommenter
 from spanbridge.conventions.http_server import SCOPE_KEY, Body, Server
+from spanbridge.core.attributes import checked
 from spanbridge.core.instrumentor import Instrumentor
 from spanbridge.core.options import Option, boolean
 from spanbridge.core.patching import Library, Patch
@@ -78,7 +80,7 @@ def _plain_name(record: http_server.Request) -> str:
 
 def _answering(setup: Setup, server: Server) -> Callable[[Scope[http_server.Request], Any], Any]:
     """Compile what notes the response, and follows a streaming one."""
-    name_after, user_id = _namer(setup), setup.options["user_id"]
+    name_after, user_id, contrib = _namer(setup), setup.options["user_id"], setup.semconv.contrib
 
     def answered(scope: Scope[http_server.Request], response: Any) -> Any:
         request, span = scope.args[-1], scope.span
@@ -89,13 +91,25 @@ def _answering(setup: Setup, server: Server) -> Callable[[Scope[http_server.Requ
         if (propagator := get_global_response_propagator()) is not None:  # type: ignore[no-untyped-call]
             propagator.inject(response)
         if span.is_recording():
-            if user_id and (user := _user_of(request)) is not None:
-                span.set_attribute("user.id", str(user))
+            if not contrib:
+                span.set_attributes(_classes(request.__class__, response.__class__))
+            if (user := _user_of(request)) is not None:
+                if not contrib:
+                    span.set_attribute("django.user.is_authenticated", _is_authenticated(user))
+                if user_id and (key := getattr(user, "pk", None)) is not None:
+                    span.set_attribute("user.id", str(key))
             if server.response_hook is not None:
                 server.response_hook(span, request, response)
         return _followed(scope, response) if getattr(response, "streaming", False) else None
 
     return answered
+
+
+@lru_cache(maxsize=256)
+def _classes(request: type, response: type) -> dict[str, Any]:
+    """Name the classes of a request and of what was answered."""
+    named = {"django.request.class": detail.dotted(request), "django.response.class": detail.dotted(response)}
+    return checked(named)
 
 
 def _resolved(request: HttpRequest, response: Any) -> ResolverMatch | None:
@@ -131,22 +145,31 @@ def _before_3() -> bool:
 
 
 def _user_of(request: HttpRequest) -> Any:
-    """Answer the id of the user whom the application has looked up; never look one up."""
-    user = getattr(request, "_cached_user", None) or getattr(request, "_acached_user", None)
-    return getattr(user, "pk", None)
+    """Answer the user whom the application has looked up; never look one up."""
+    return getattr(request, "_cached_user", None) or getattr(request, "_acached_user", None)
+
+
+def _is_authenticated(user: Any) -> str:
+    said = getattr(user, "is_authenticated", False)
+    return str(bool(said() if callable(said) else said))  # a method before Django 1.10
 
 
 def _namer(setup: Setup) -> Callable[[Scope[http_server.Request], ResolverMatch | None], None]:
     """Compile what names a request's span after the pattern that has matched."""
-    contrib = setup.semconv.contrib
+    contrib, handler = setup.semconv.contrib, setup.options["handler"]
 
     def name_after(scope: Scope[http_server.Request], match: ResolverMatch | None) -> None:
         if match is None:
             return
         route = getattr(match, "route", None)  # since Django 2.2
         if not contrib:
-            found = {"django.view": match.view_name, "django.namespace": match.namespace, "django.app": match.app_name}
-            more = {key: value for key, value in found.items() if value}
+            more = {"django.view": match.view_name}
+            if match.namespace:
+                more["django.namespace"] = match.namespace
+            if match.app_name:
+                more["django.app"] = match.app_name
+            if handler:
+                more |= detail.code(getattr(match.func, "view_class", match.func))
             http_server.matched(scope, (match.view_name if route is None else route) or "/", more)
         elif route or match.url_name:
             http_server.matched(scope, route or None)
@@ -217,6 +240,7 @@ class DjangoInstrumentor(Instrumentor):
             int,
             ("OTEL_PYTHON_DJANGO_MIDDLEWARE_POSITION",),
         ),
+        Option("handler", False, "Note the view as `code.function.name`.", boolean),
         Option("user_id", False, "Note the id of the user whom the application has looked up.", boolean),
         *django_detail.OPTIONS,
     )

@@ -9,8 +9,9 @@ from __future__ import annotations
 import builtins
 import os
 import sys
-from dataclasses import replace
+from contextlib import suppress
 from functools import cache, lru_cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
@@ -335,9 +336,11 @@ class SpanMapper:
             naming, targets = names.naming(None, kind), self._targets_of(OTLP)
             return Plan(None, naming, targets, None, False, service, peer, shared.inherited, meta, {}, shared)
         library, row = found
-        if settings.obfuscate_404_resource and row.resource is names.route_or_path:
-            row = replace(row, resource=names.route)
+        row = names.as_asked(row, settings)
         meta["component"] = row.component or library
+        if row.version:
+            with suppress(PackageNotFoundError):
+                meta[row.version] = version(library)
         by_status = "http.response.status_code" in row.tags
         own = self._integration_service(library, row, application)
         naming, targets = names.naming(row, kind), self._targets_of(row.tags)

@@ -121,6 +121,16 @@ def django_route(name: str, attributes: Attributes) -> str:
     return f"{_method(attributes)} {'^/' if matched == '/' else matched}"
 
 
+def django_handler(name: str, attributes: Attributes) -> str:
+    """`GET shop.views.item`; for unmatched requests `GET 404` (DD_DJANGO_USE_HANDLER_RESOURCE_FORMAT)."""
+    return f"{_method(attributes)} {text(attributes, 'code.function.name') or '404'}"
+
+
+def django_handler_alone(name: str, attributes: Attributes) -> str:
+    """`shop.views.item`; for unmatched requests `GET 404` (DD_DJANGO_USE_LEGACY_RESOURCE_FORMAT)."""
+    return text(attributes, "code.function.name") or django_handler(name, attributes)
+
+
 def route_or_status(name: str, attributes: Attributes) -> str:
     """`GET /items/{id}`; for unmatched requests the bare `404`."""
     return route(name, attributes) if attributes.get("http.route") else str(status(attributes) or name)
@@ -320,6 +330,7 @@ class Row:
         setting: middle of DD_<SETTING>_SERVICE; empty means the library's name or the component.
         status_decides: an exception that carries an HTTP status below 500 makes no error.
         connect: the name of spans for connections that are opened, instead of `<vendor>.connection.connect`.
+        version: the tag that holds the library's version, "" for none.
     """
 
     operation: str | Rule
@@ -337,6 +348,7 @@ class Row:
     setting: str = ""
     status_decides: bool = False
     connect: str = ""
+    version: str = ""
 
 
 _web = partial(Row, type="web", tags=tags.HTTP_SERVER, finish=tags.server_url, inner=without_method)
@@ -367,8 +379,9 @@ CLASSIC: dict[str, Row] = {
         route,
         "flask",
         tags=tags.HTTP_SERVER | {"http.route": tags.string("http.route", "flask.url_rule")},
+        version="flask.version",
     ),
-    "molten": _web("molten.request", route, "molten"),
+    "molten": _web("molten.request", route, "molten", version="molten.version"),
     "pylons": _web("pylons.request", pylons_action, "pylons", own=True),
     "pyramid": _web("pyramid.request", pyramid_route, "pyramid"),
     "starlette": _web("starlette.request", route_or_path, "starlette", measured=False),
@@ -480,6 +493,17 @@ def _in_v1(key: str, row: Row) -> Row:
     operation = V1.get(key, row.operation)
     part = fetch("postgresql.query") if operation == "postgresql.query" else row.part
     return replace(row, operation=operation, part=part, service="")
+
+
+def as_asked(row: Row, settings: Settings) -> Row:
+    """Give a row the resources that a variable asks for."""
+    if row.resource is route_or_path and settings.obfuscate_404_resource:
+        return replace(row, resource=route)
+    if row.resource is django_route and settings.handler_resource:
+        return replace(row, resource=django_handler)
+    if row.resource is django_route and settings.legacy_resource:
+        return replace(row, resource=django_handler_alone)
+    return row
 
 
 def own_service(library: str, row: Row, settings: Settings, application: str) -> str | Rule:

@@ -47,6 +47,9 @@ _SAME_NAME = words(
 )
 INTEGRATIONS: dict[str, tuple[str, ...]] = _RENAMED | {name: (name,) for name in _SAME_NAME}
 
+# Resources of Django are named after the view, with the method and without.
+_DJANGO_HANDLER, _DJANGO_LEGACY = "DD_DJANGO_USE_HANDLER_RESOURCE_FORMAT", "DD_DJANGO_USE_LEGACY_RESOURCE_FORMAT"
+
 # Neutral key of one integration <- the variables that set it, the strongest first; {} is its name in capitals.
 _INTEGRATION_SWITCHES = {
     "enabled": ("DD_TRACE_{}_ENABLED",),
@@ -265,6 +268,8 @@ class Settings:
     peer_service: bool = _is(False, boolean, "DD_TRACE_PEER_SERVICE_DEFAULTS_ENABLED")
     peer_service_mapping: Mapping[str, str] = _is({}, pairs, "DD_TRACE_PEER_SERVICE_MAPPING")
     obfuscate_404_resource: bool = _is(False, boolean, "DD_ASGI_OBFUSCATE_404_RESOURCE")
+    handler_resource: bool = _is(False, boolean, _DJANGO_HANDLER)
+    legacy_resource: bool = _is(False, boolean, _DJANGO_LEGACY)
     error_statuses: frozenset[int] = _is(frozenset(range(500, 600)), _statuses, "DD_TRACE_HTTP_SERVER_ERROR_STATUSES")
     client_ip: bool = _is(False, boolean, "DD_TRACE_CLIENT_IP_ENABLED")
     traceback_frames: int = _is(30, _count, "DD_TRACE_SPAN_TRACEBACK_MAX_SIZE")
@@ -424,12 +429,19 @@ def neutral_settings() -> dict[str, Any]:
     no_headers: dict[str, str] = {}
     if headers := _read(pairs, no_headers, "DD_TRACE_HEADER_TAGS"):
         found["http.header_tags"] = {header.lower(): tag for header, tag in headers.items()}
-    if _read(boolean, False, "DD_TRACE_CLIENT_IP_ENABLED"):
-        header = _read(str.strip, "", "DD_TRACE_CLIENT_IP_HEADER").lower().replace("_", "-")
-        found["http.client_headers"] = (header,) if header else _CLIENT_HEADERS
+    if any(_read(boolean, False, variable) for variable in (_DJANGO_HANDLER, _DJANGO_LEGACY)):
+        found["integrations.django.handler"] = True
+    found |= _client_headers()
     found |= _obfuscation_pattern()
     found |= _database_comments()
     return found
+
+
+def _client_headers() -> dict[str, Any]:
+    if not _read(boolean, False, "DD_TRACE_CLIENT_IP_ENABLED"):
+        return {}
+    header = _read(str.strip, "", "DD_TRACE_CLIENT_IP_HEADER").lower().replace("_", "-")
+    return {"http.client_headers": (header,) if header else _CLIENT_HEADERS}
 
 
 def _database_comments() -> dict[str, Any]:

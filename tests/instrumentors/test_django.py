@@ -28,6 +28,7 @@ from django.template import engines  # noqa: E402
 from django.test import Client, RequestFactory, override_settings  # noqa: E402
 from django.views.generic import View  # noqa: E402
 
+from spanbridge.exporters.datadog.settings import neutral_settings  # noqa: E402
 from spanbridge.instrumentors.django import DjangoInstrumentor  # noqa: E402
 from spanbridge.instrumentors.sqlite3 import SQLite3Instrumentor  # noqa: E402
 from spanbridge.instrumentors.wsgi import OpenTelemetryMiddleware  # noqa: E402
@@ -237,6 +238,38 @@ def test_a_request(client: Client, spans: Spans, payload: Payload) -> None:
         "GET items/<int:item>",
         "web",
     )
+
+
+def test_the_classes_of_request_and_response(client: Client, spans: Spans) -> None:
+    client.get("/moved")
+    attributes = only(spans)["attributes"]
+    assert attributes["django.request.class"] == "django.core.handlers.wsgi.WSGIRequest"
+    assert attributes["django.response.class"] == "django.http.response.HttpResponseRedirect"
+
+
+@pytest.mark.parametrize(
+    ("variable", "resources"),
+    [
+        ("DD_DJANGO_USE_HANDLER_RESOURCE_FORMAT", ["GET {}.show", "GET {}.Things", "GET 404"]),
+        ("DD_DJANGO_USE_LEGACY_RESOURCE_FORMAT", ["{}.show", "{}.Things", "GET 404"]),
+        ("DD_DJANGO_INSTRUMENT_CACHES", ["GET items/<int:item>", "GET things/<slug:name>/", "GET 404"]),
+    ],
+)
+def test_resources_after_the_view(
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, Any],
+    spans: Spans,
+    payload: Payload,
+    variable: str,
+    resources: list[str],
+) -> None:
+    monkeypatch.setenv(variable, "true")
+    settings.update(neutral_settings())
+    DjangoInstrumentor().instrument()
+    for address in ("/items/3", "/things/lamp/", "/nowhere"):
+        Client().get(address)
+    DjangoInstrumentor().uninstrument()
+    assert [row["resource"] for row, *_ in payload()] == [resource.format(__name__) for resource in resources]
 
 
 @pytest.mark.parametrize(
@@ -475,6 +508,27 @@ def test_old_names(spans: Spans, monkeypatch: pytest.MonkeyPatch) -> None:
 
 class User:
     pk = 7
+    is_authenticated = True
+
+
+class Nobody:
+    def is_authenticated(self) -> bool:  # a method before Django 1.10
+        return False
+
+
+def test_whether_the_user_is_known(client: Client, spans: Spans) -> None:
+    users: list[Any] = [User(), Nobody(), None]
+
+    def view(request: Any) -> Any:
+        if users[0] is not None:
+            request._cached_user = users[0]
+        return HttpResponse()
+
+    with override_settings(ROOT_URLCONF=django_project.urls(path("", view))):
+        while users:
+            client.get("/")
+            del users[0]
+    assert [span["attributes"].get("django.user.is_authenticated") for span in spans] == ["True", "False", None]
 
 
 def test_the_users_id_is_an_option(spans: Spans) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -144,6 +145,7 @@ def test_a_request(app: Any, spans: Spans, payload: Payload) -> None:
         "GET /items/<int:item>",
         "web",
     )
+    assert chunk[0]["meta"]["flask.version"] == version("flask")
 
 
 @pytest.mark.parametrize(

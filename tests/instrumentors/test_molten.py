@@ -1,6 +1,7 @@
 """Molten over WSGI: routes, includes, errors, streams, from 0.7 to the newest. Handlers need types, not their names."""
 
 import io
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -81,6 +82,7 @@ def test_a_request(app: Any, spans: Spans, payload: Payload) -> None:
     assert (row["name"], row["resource"], row["type"]) == ("molten.request", "GET /items/{item}", "web")
     assert row["meta"]["http.url"].startswith("http://shop.example:8080/items/3")
     assert (row["meta"]["http.route"], row["meta"]["molten.route"]) == ("/items/{item}", "show")
+    assert row["meta"]["molten.version"] == version("molten")
 
 
 @pytest.mark.parametrize(

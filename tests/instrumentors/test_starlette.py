@@ -130,6 +130,12 @@ def test_a_request(app: Any, spans: Spans, payload: Payload) -> None:
     )
 
 
+def test_what_is_spoken_with_the_server(app: Any, spans: Spans, payload: Payload) -> None:
+    serve(app, connection("/items/3", asgi={"version": "3.0", "spec_version": "2.4"}, http_version="2"))
+    meta = payload()[0][0]["meta"]
+    assert [meta[key] for key in ("asgi.version", "asgi.spec_version", "http.version")] == ["3.0", "2.4", "2"]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "name", "status", "code"),
     [
