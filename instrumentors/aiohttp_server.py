@@ -136,7 +136,7 @@ class _Server(http_server.Server):
         begun = getattr(request, "begun", None)
         response = otherwise if begun is None else begun
         if response is not None:
-            self.responded(span, response.status, response.headers.items())
+            self.responded(span, response.status, response.headers.items)
 
 
 def _is_gone(request: Any, error: BaseException) -> bool:

@@ -87,7 +87,7 @@ def _answering(setup: Setup, server: Server) -> Callable[[Scope[http_server.Requ
         if scope.record.route is None:
             name_after(scope, request.resolver_match or _resolved(request, response))
         request.META.pop(SCOPE_KEY, None)
-        server.responded(span, response.status_code, response.items())
+        server.responded(span, response.status_code, response.items)
         if (propagator := get_global_response_propagator()) is not None:  # type: ignore[no-untyped-call]
             propagator.inject(response)
         if span.is_recording():

@@ -127,7 +127,7 @@ def trace_tween_factory(handler: Callable[[Any], Any], registry: Any) -> Callabl
         scope.args[0].environ[SCOPE_KEY] = scope
 
     def stream(scope: Scope[Request], response: Any) -> Any:
-        server.responded(scope.span, response.status_int, response.headerlist)
+        server.responded(scope.span, response.status_int, iter, response.headerlist)
         if (propagator := get_global_response_propagator()) is not None:  # type: ignore[no-untyped-call]
             propagator.inject(response.headers)
         scope.record.error = _error_behind(response, scope.args[0])

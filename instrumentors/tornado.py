@@ -211,7 +211,7 @@ class _Server(http_server.Server):
         status = _status(handler)
         begun = getattr(request, "begun", False)
         if status is not None and (begun or request.gone is None):
-            self.responded(span, status, handler._headers.get_all())  # noqa: SLF001 - it has no public reader
+            self.responded(span, status, handler._headers.get_all)  # noqa: SLF001 - it has no public reader
             if status < 500 and not begun:
                 request.error = None  # the application has made something else of it
         super().succeeded(span, request, result)

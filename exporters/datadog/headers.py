@@ -16,9 +16,9 @@ from opentelemetry.trace.span import TraceState as W3CTraceState
 from spanbridge.exporters.datadog.trace import LOW_64, TraceState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    Values = Callable[[str], list[str]]
+    Values = Callable[[str], Sequence[str]]
 
 TRACE_ID, PARENT_ID = "x-datadog-trace-id", "x-datadog-parent-id"
 PRIORITY, ORIGIN, TAGS = "x-datadog-sampling-priority", "x-datadog-origin", "x-datadog-tags"
@@ -66,7 +66,7 @@ class Found(NamedTuple):
     members: W3CTraceState | None = None
 
 
-def first(values: list[str]) -> str:
+def first(values: Sequence[str]) -> str:
     """Give the first value of a header, without blanks around it; empty when there is none."""
     return values[0].strip() if values else ""
 
@@ -163,7 +163,7 @@ def read_w3c(values: Values) -> Found | None:
     return Found(trace_id, span_id, read_member(own, trace_id, bits), bits, members)
 
 
-def _split_tracestate(values: list[str]) -> tuple[str, W3CTraceState | None]:
+def _split_tracestate(values: Sequence[str]) -> tuple[str, W3CTraceState | None]:
     """Separate the `dd` member from the others; members that are not well-formed are left out."""
     if sum(map(len, values)) > _MOST_TRACESTATE_READ:
         return "", None
@@ -309,8 +309,10 @@ def read_baggage(values: Values) -> dict[str, str]:
         values: gives the values of a header by its lower-case name.
     """
     found: dict[str, str] = {}
+    if not (said := values(BAGGAGE)):
+        return found
     room = _MOST_BAGGAGE_BYTES
-    for part in ",".join(values(BAGGAGE)).split(",", _MOST_BAGGAGE)[:_MOST_BAGGAGE]:
+    for part in ",".join(said).split(",", _MOST_BAGGAGE)[:_MOST_BAGGAGE]:
         room -= len(part.encode("utf-8", "replace")) + 1
         if room < -1:
             break

@@ -21,7 +21,7 @@ from spanbridge.exporters.datadog.settings import Settings
 from spanbridge.exporters.datadog.trace import LOW_64, REMOTE_KEY, Remote, TraceState, remote_in, traces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from opentelemetry.propagators.textmap import CarrierT, Getter, Setter
 
@@ -48,10 +48,10 @@ def _values(carrier: Any, getter: Getter[Any]) -> Values:
     (also WSGI's); getters of frameworks know their carriers.
     """
     if not (isinstance(getter, DefaultGetter) and isinstance(carrier, Mapping)):
-        return lambda name: [_text(value) for value in getter.get(carrier, name) or ()]
+        return lambda name: [_text(value) for value in found] if (found := getter.get(carrier, name)) else ()
     folded: dict[str, Any] = {}
 
-    def values(name: str) -> list[str]:
+    def values(name: str) -> Sequence[str]:
         found = carrier.get(name)
         if found is None:
             if not folded:

@@ -42,7 +42,7 @@ class Decider(Protocol):
         """
 
 
-@dataclass(slots=True)
+@dataclass(init=False)
 class TraceState:
     """What is known about one trace.
 
@@ -65,19 +65,26 @@ class TraceState:
     priority: int | None = None
     decision_maker: str = ""
     origin: str = ""
-    tags: dict[str, str] = field(default_factory=dict)
-    metrics: dict[str, float] = field(default_factory=dict)
-    meta: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(init=False)
+    metrics: dict[str, float] = field(init=False)
+    meta: dict[str, str] = field(init=False)
     discard: bool = False
     last_parent_id: str = ""
     error: str = ""
     absent_parent: int = 0
     sampler: Decider | None = field(default=None, repr=False, compare=False)
     root: ReadableSpan | None = field(default=None, repr=False, compare=False)
-    watched: list[ReadableSpan] = field(default_factory=list, repr=False, compare=False)
+    watched: list[ReadableSpan] = field(init=False, repr=False, compare=False)
     # Rendered once per decision, because every outgoing request carries them.
     headers: tuple[tuple[str, str], ...] | None = field(default=None, repr=False, compare=False)
     member: str | None = field(default=None, repr=False, compare=False)
+
+    def __init__(self, priority: int | None = None, decision_maker: str = "", **known: Any) -> None:
+        # One is made for every trace, and few of these differ from what the class has.
+        self.priority, self.decision_maker = priority, decision_maker
+        self.tags, self.metrics, self.meta, self.watched = {}, {}, {}, []
+        if known:
+            vars(self).update(known)
 
     @classmethod
     def new(cls, trace_id: int) -> TraceState:
@@ -113,15 +120,14 @@ class TraceState:
 
     def look_around(self) -> None:
         """Follow what the spans of the trace have been told so far; those that have ended are let go."""
-        watched = self.watched
         with traces.lock:
-            for _ in range(len(watched)):
-                span = watched.pop(0)
-                if span.end_time is None:
-                    watched.append(span)
+            seen = self.watched[:]
+            for span in seen:
                 attributes = attributes_of(span)
                 if "manual.keep" in attributes or "manual.drop" in attributes:
                     self.decide_by_attributes(attributes)
+            # Others may be appended meanwhile; taken out they are only here and by `watch`, under the lock.
+            self.watched[: len(seen)] = [span for span in seen if span.end_time is None]
 
     def decide_by_attributes(self, attributes: Mapping[str, object]) -> None:
         """Follow the attributes `manual.keep` and `manual.drop` of any span of the trace; keep wins."""

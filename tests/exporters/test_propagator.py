@@ -269,8 +269,8 @@ def test_the_datadog_member_is_read_and_the_others_are_kept() -> None:
     assert state(context) == TraceState(
         2,
         "-4",
-        "synthetics=web",
-        {"_dd.p.tid": f"{HIGH:016x}", "_dd.p.usr.id": "YmI="},
+        origin="synthetics=web",
+        tags={"_dd.p.tid": f"{HIGH:016x}", "_dd.p.usr.id": "YmI="},
         last_parent_id="00000000000000ab",
     )
     assert dict(current(context).trace_state) == {"foo": "1", "bar": "2"}

@@ -325,7 +325,7 @@ def _watcher(
         try:
             if resolve is not None and scope.record.router is None and scope.span.is_recording():
                 matched(scope, resolve(scope.args[0], scope.record.source) or None)
-            server.responded(scope.span, status, headers_of(message))
+            server.responded(scope.span, status, headers_of, message)
             propagator = get_global_response_propagator()  # type: ignore[no-untyped-call]
             if propagator is not None:
                 propagator.inject(message, scope.context, asgi_setter)

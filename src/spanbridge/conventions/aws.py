@@ -9,13 +9,13 @@ from functools import wraps
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.propagate import inject
 from opentelemetry.trace import SpanKind, get_current_span
 
 from spanbridge.conventions import aws_messages, aws_services, bedrock, http
 from spanbridge.conventions.aws_receiving import received, receives
 from spanbridge.conventions.fields import values
 from spanbridge.core.options import Option, boolean, setting
+from spanbridge.core.propagation import inject
 from spanbridge.core.semconv import Names, pick
 from spanbridge.core.tracing import HTTP, Operation, observed, record_failure, traced
 

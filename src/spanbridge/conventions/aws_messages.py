@@ -11,11 +11,12 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.propagate import extract, get_global_textmap
+from opentelemetry.propagate import get_global_textmap
 from opentelemetry.trace import get_current_span
 
 from spanbridge.core.guard import first_time, logger
 from spanbridge.core.options import setting
+from spanbridge.core.propagation import extract
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context

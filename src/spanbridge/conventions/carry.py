@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import context as context_api
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled, suppress_instrumentation
-from opentelemetry.propagate import extract, inject
 
 from spanbridge.core.context import get_current
 from spanbridge.core.guard import report
+from spanbridge.core.propagation import extract, inject
 
 if TYPE_CHECKING:
     from collections.abc import Callable

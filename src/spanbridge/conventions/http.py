@@ -89,9 +89,9 @@ def span_name(method: str, target: str | None = None) -> str:
 
 def text(value: object) -> str:
     """Answer a header's value as text, whatever type the server hands it over in."""
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return bytes(value).decode("latin-1")
-    return value if isinstance(value, str) else str(value)
+    if isinstance(value, str):
+        return value
+    return bytes(value).decode("latin-1") if isinstance(value, (bytes, bytearray, memoryview)) else str(value)
 
 
 @lru_cache(maxsize=256)

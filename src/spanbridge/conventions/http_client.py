@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.propagate import inject
 from opentelemetry.trace import SpanKind
 
 from spanbridge.conventions import http
 from spanbridge.core.options import setting
+from spanbridge.core.propagation import inject
 from spanbridge.core.semconv import Names
 from spanbridge.core.tracing import HTTP, Operation, record_failure, traced
 

@@ -14,7 +14,6 @@ from wsgiref.util import request_uri
 
 from opentelemetry.context import Context, create_key
 from opentelemetry.instrumentation.propagators import get_global_response_propagator
-from opentelemetry.propagate import extract
 from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace import SpanKind, Status, StatusCode, get_current_span
 
@@ -23,6 +22,7 @@ from spanbridge.conventions.client_address import behind_proxies
 from spanbridge.core.context import attach, detach, get_current
 from spanbridge.core.guard import report
 from spanbridge.core.options import setting
+from spanbridge.core.propagation import extract
 from spanbridge.core.semconv import Rows, pick
 from spanbridge.core.tracing import Operation, Scope, record_failure, traced
 
@@ -307,13 +307,16 @@ class Server:
             record_failure(span, error, error_type=self.stable)
         _forget(request)
 
-    def responded(self, span: Span, status: int | str | None, headers: Iterable[tuple[str, str]]) -> None:
+    def responded(
+        self, span: Span, status: int | str | None, headers: Callable[..., Iterable[tuple[str, str]]], *of: Any
+    ) -> None:
         """Note the response's status and headers.
 
         Args:
             span: the server span.
             status: the status code, or PEP 3333's status line; None for an answer without one.
-            headers: the response's headers.
+            headers: answers the response's headers, if anybody wants them.
+            *of: what it is called with.
         """
         if not span.is_recording():
             return
@@ -323,7 +326,7 @@ class Server:
         elif status is not None:
             _mark_broken(span, status, stable=self.stable)
         if self.capture_response is not None and _is_server(span):
-            span.set_attributes(self.capture_response(headers))
+            span.set_attributes(self.capture_response(headers(*of)))
 
 
 def _client_locator(
@@ -558,7 +561,7 @@ def _start_response(
 
     def start_response(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
         try:
-            server.responded(span, status, headers)
+            server.responded(span, status, iter, headers)
             if exc_info and exc_info[0] and status[:1] == "5":
                 request.error = exc_info[0][1]  # PEP 3333: what this answer is an answer to
             propagator = get_global_response_propagator()  # type: ignore[no-untyped-call]

@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry.context import Context, create_key
-from opentelemetry.propagate import extract, inject
 from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace import INVALID_SPAN, SpanKind, get_current_span, set_span_in_context
 
 from spanbridge.core.context import attach, get_current
 from spanbridge.core.options import setting
+from spanbridge.core.propagation import extract, inject
 from spanbridge.core.tracing import DATABASE, HTTP, MESSAGING, RPC, Operation
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
-from opentelemetry.propagate import extract, inject
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from spanbridge.conventions import http, rpc_filters
 from spanbridge.core.options import Option, setting, words
+from spanbridge.core.propagation import extract, inject
 from spanbridge.core.tracing import RPC, Operation, record_failure
 
 if TYPE_CHECKING:

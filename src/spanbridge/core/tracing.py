@@ -262,7 +262,7 @@ class Scope(Generic[R]):
                 called in any task.
         """
         succeeded = self.operation.succeeded
-        if succeeded is not None:
+        if succeeded is not None and not self.ended:
             try:
                 if self.span.is_recording():
                     succeeded(self.span, self.record, result)
@@ -292,7 +292,8 @@ class Scope(Generic[R]):
         if token is not None:
             self.token = None
             detach(token)
-        self.close()
+        if not self.ended:
+            self.close()
 
     def close(self) -> None:
         """End the span alone, unless it has ended; what a processor raises stays here."""
@@ -670,7 +671,7 @@ def traced(wrapped: Wrapped, setup: Setup, operation: Operation[Any]) -> Wrapped
         return call_async
 
     ordinary: type | None = None  # the class of results that was last seen not to go on after the call
-    plain = operation.stream is None and operation.succeeded is None
+    streams, plain = operation.stream is not None, operation.stream is None and operation.succeeded is None
 
     @wraps(wrapped)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -684,10 +685,13 @@ def traced(wrapped: Wrapped, setup: Setup, operation: Operation[Any]) -> Wrapped
             raise
         nonlocal ordinary
         if type(result) is ordinary:
+            if streams:
+                return scope.finish(result)
             if plain:
                 scope.end()
-                return result
-            return scope.finish(result)
+            else:
+                scope.complete(result)
+            return result
         if not _goes_on(type(result)):
             ordinary = type(result)
         return scope.carry_on(result)

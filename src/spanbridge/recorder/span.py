@@ -16,7 +16,7 @@ from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.trace import SynchronousMultiSpanProcessor
 from opentelemetry.trace import Status
 
-from spanbridge.core.attributes import PLAIN, plain
+from spanbridge.core.attributes import PLAIN, Checked, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -152,7 +152,7 @@ class Span(sdk.Span):
         own = self._attributes
         if (
             type(own) is dict
-            and plain(attributes)
+            and (type(attributes) is Checked or plain(attributes))
             and len(own) + len(attributes) < self._tracer.room
             and own.keys().isdisjoint(attributes)
             and self._end_time is None
