@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePath
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
@@ -70,34 +71,27 @@ _PEER_TAGS = ("db.name", "mongodb.db", "rpc.service", "out.host")
 _ERROR = StatusCode.ERROR
 
 
-def _fields(span: Any) -> tuple[Any, ...]:
-    """Answer what mapping needs of a span, without its properties: they cost much more, and copy lists under a lock.
-
-    The kind is its number, for members of enumerations hash slowly; the attributes are a plain dict.
-    """
-    try:
-        attributes, events, links = span._attributes, span._events, span._links
-        return (
-            span._name,
-            span._instrumentation_scope._name,
-            span._kind._value_,
-            span._status._status_code,
-            span._start_time,
-            span._end_time,
-            span._context,
-            span._parent,
-            attributes if type(attributes) is dict else attributes._dict,
-            events if type(events) is tuple else events._dq,  # a tuple is our recorder's
-            links if type(links) is tuple else links._dq,
-            span._resource,
-        )
-    except AttributeError:  # made by hand, or by an SDK with other names
-        scope = span.instrumentation_scope
-        return (
-            *(span.name, scope.name if scope else "", span.kind.value, span.status.status_code, span.start_time),
-            *(span.end_time, span.context, span.parent, dict(span.attributes or {}), span.events, span.links),
-            span.resource,
-        )
+def _copied(span: Any) -> Any:
+    """Answer what mapping reads of a span, under the names that it reads: of one made by hand, or by another SDK."""
+    scope = span.instrumentation_scope
+    return SimpleNamespace(
+        _name=span.name,
+        _instrumentation_scope=SimpleNamespace(_name=scope.name if scope else ""),
+        _kind=span.kind,
+        _status=SimpleNamespace(_status_code=span.status.status_code),
+        _start_time=span.start_time,
+        _end_time=span.end_time,
+        _context=span.context,
+        _parent=span.parent,
+        _attributes=dict(span.attributes or {}),
+        _events=tuple(span.events),
+        _links=tuple(span.links),
+        _resource=span.resource,
+        instrumentation_scope=scope,
+        kind=span.kind,
+        status=span.status,
+        context=span.context,
+    )
 
 
 def attributes_of(span: ReadableSpan) -> Attributes:
@@ -127,7 +121,7 @@ class Plan(NamedTuple):
 class ResourcePlans(NamedTuple):
     """What a Resource, with the settings behind it, says about every span; and the plans made for it."""
 
-    resource: Resource
+    resource: Resource | None
     service: str
     version: str
     inherited: Attributes
@@ -182,6 +176,7 @@ class SpanMapper:
         self.native_events = native_events
         self._targets: dict[int, Targets] = {}
         self._resources: list[ResourcePlans] = []
+        self._latest = ResourcePlans(None, "", "", {}, {}, {})
         self._error_statuses = settings.error_statuses
         self._like_otlp = settings.names == "otel"
 
@@ -189,25 +184,49 @@ class SpanMapper:
         """Answer the service that `map` gives to `span` as it is now."""
         return self.service_and_env_of(span)[0]
 
-    def service_and_env_of(self, span: ReadableSpan) -> tuple[str, str]:
+    def service_and_env_of(self, span: Any) -> tuple[str, str]:
         """Answer the service and the environment that `map` gives to `span` as it is now."""
-        name, scope, kind, *_, attributes, _, _, resource = _fields(span)
-        plan = self._plan_for(span, resource, scope, kind)
-        return self._service(plan, name, attributes), plan.shared.meta.get("env", "")
+        try:
+            plan = self._plan_for(span)
+        except AttributeError:
+            plan = self._plan_for(span := _copied(span))
+        return self._service(plan, span._name, attributes_of(span)), plan.shared.meta.get("env", "")
 
-    def map(
-        self, span: ReadableSpan, *, top_level: bool, local_root: bool, trace: TraceState | None = None
+    def map(  # noqa: C901 - one function, for each call within it costs a twentieth of it
+        self, span: Any, *, top_level: bool, local_root: bool, trace: TraceState | None = None
     ) -> dict[str, Any]:
         """Map one finished span.
 
         Args:
-            span: what the SDK hands to exporters.
+            span: what the SDK hands to exporters (a `ReadableSpan`).
             top_level: it has no parent in this process, or one of another service.
             local_root: it has no parent in this process.
             trace: hears of what the span says about the sampling of its trace.
         """
-        name, scope, number, code, start, end, context, parent, attributes, events, links, entity = _fields(span)
-        plan = self._plan_for(span, entity, scope, number)
+        try:  # the fields and not the properties, which cost much more, and copy lists under a lock
+            name = span._name
+            attributes = span._attributes
+            if type(attributes) is not dict:
+                attributes = attributes._dict
+            events = span._events
+            if type(events) is not tuple:  # our recorder's, while there are none
+                events = events._dq
+            links = span._links
+            if type(links) is not tuple:
+                links = links._dq
+            code = span._status._status_code
+            start = span._start_time
+            end = span._end_time
+            context = span._context
+            parent = span._parent
+            shared = self._latest
+            # The kind by its number: members of enumerations hash slowly.
+            key = span._instrumentation_scope._name, span._kind._value_
+            plan = shared.plans.get(key) if shared.resource is span._resource else None
+        except AttributeError:
+            return self.map(_copied(span), top_level=top_level, local_root=local_root, trace=trace)
+        if plan is None:
+            plan = self._plan_for(span)
         row, naming, targets, finish, by_status, service, names_peer, inherited, _, metas, _ = plan
         if inherited:
             attributes = {**inherited, **attributes}
@@ -216,7 +235,13 @@ class SpanMapper:
         meta = (metas.get(service) or self._meta(plan, service)).copy()
         metrics: Metrics = {"_dd.top_level": 1} if top_level else {}
         reserved = _tag(attributes, targets, meta, metrics)
-        operation, resource, kind, measured = _named(naming, name, attributes, span)
+        try:
+            operation, resource, kind, measured = naming(name, attributes)
+            possible = operation and type(resource) is str and type(name) is str
+        except Exception:
+            possible = False
+        if not possible:
+            operation, resource, kind, measured = _named(naming, name, attributes, span)
         if measured:
             metrics["_dd.measured"] = 1
         if finish is not None:
@@ -231,11 +256,11 @@ class SpanMapper:
         failed = code is _ERROR or (finish is not None and "error.type" in meta)
         if failed or (by_status and status(attributes) in self._error_statuses):
             exception = _last_exception(events) if events else None
-            if by_status and (answered := status(attributes)):
+            answered = status(attributes)
+            if by_status and answered:
                 failed = self._failed_by_status(answered, exception, row, failed=failed)
             if failed:
-                code = status(attributes) if row is None else None
-                self._describe_error(span.status, exception, reserved, meta, code)
+                self._describe_error(span.status, exception, reserved, meta, answered if row is None else None)
                 events = events if row is None else _without(events, exception)  # error.stack has it
 
         trace_id, span_id = (context[0], context[1]) if context else (0, 0)  # a tuple, whose properties are slower
@@ -291,18 +316,21 @@ class SpanMapper:
 
     # --- once per Resource, scope and kind ---
 
-    def _plan_for(self, span: ReadableSpan, resource: Resource, scope: str, kind: int) -> Plan:
+    def _plan_for(self, span: Any) -> Plan:
+        resource = span._resource
         for shared in self._resources:  # nearly always one
             if shared.resource is resource:
                 break
         else:
             shared = self._read_resource(resource)
             self._resources = [shared, *self._resources[:15]]
-        plan = shared.plans.get((scope, kind))
+        self._latest = shared
+        key = span._instrumentation_scope._name, span._kind._value_
+        plan = shared.plans.get(key)
         if plan is None:
             plan = self._make_plan(span.instrumentation_scope, span.kind, shared)
             if len(shared.plans) < _MOST_PLANS:
-                shared.plans[scope, kind] = plan
+                shared.plans[key] = plan
         return plan
 
     def _read_resource(self, resource: Resource) -> ResourcePlans:
@@ -508,14 +536,14 @@ def _tag(attributes: dict[str, Any], targets: Targets, meta: Meta, metrics: Metr
     reserved: dict[str, Any] = {}
     for key, value in attributes.items():
         target = targets[key]
+        if target is None:
+            continue
         try:
             if type(target) is str:
                 if type(value) is str and len(value) <= LONGEST_TEXT:
                     meta[target] = value
                 else:
                     store(target, value, meta, metrics)
-            elif target is None:
-                pass
             elif target is RESERVED:
                 reserved[key] = value
             else:
