@@ -15,7 +15,7 @@ from spanbridge.conventions import drivers
 from spanbridge.conventions.database import Target
 from spanbridge.conventions.dbapi import Promise, TracedPoolProxy
 from spanbridge.conventions.drivers import Driver, as_port
-from spanbridge.core.guard import guarded, or_unchanged
+from spanbridge.core.guard import guarded, or_unchanged, qualified_name
 from spanbridge.core.patching import Library, Patch
 from spanbridge.instrumentors import aiopg_wrappers as wrappers
 from spanbridge.instrumentors.aiopg_wrappers import AiopgIntegration
@@ -82,7 +82,7 @@ def _layers(connection: Any) -> tuple[Any, Any]:
 
 def _foreign(original: Wrapped, setup: Setup, stand_in: Callable[..., Any]) -> Wrapped:
     """Trace what another function than aiopg's makes (a test's, a wrapper's): a coroutine, of classes of its own."""
-    answer = or_unchanged(partial(stand_in, setup=setup), f"aiopg: what {original.__qualname__} answers")
+    answer = or_unchanged(partial(stand_in, setup=setup), f"aiopg: what {qualified_name(original)} answers")
 
     @wraps(original)
     def call(*args: Any, **kwargs: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from spanbridge.conventions import http, http_client
 from spanbridge.core.instrumentor import Instrumentor
 from spanbridge.core.patching import Library, Patch
-from spanbridge.core.tracing import observed, opener
+from spanbridge.core.tracing import observed, opener, site_of
 from spanbridge.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _sending(wrapped: Wrapped, setup: Setup) -> Wrapped:
         return response
 
     operation = http_client.operation(setup, _describe, _answer, lambda error: None, follow)
-    begin = opener(setup, operation, f"{setup.integration}: {wrapped.__qualname__}", wrapped)
+    begin = opener(setup, operation, site_of(setup, wrapped), wrapped)
 
     @wraps(wrapped)
     def endheaders(*args: Any, **kwargs: Any) -> Any:

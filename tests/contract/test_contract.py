@@ -16,6 +16,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 from opentelemetry import trace
@@ -228,6 +229,19 @@ def test_functions_held_by_earlier_imports_are_replaced_and_restored(
     assert [key for key, old in functions.items() if vars(application)[key] is old] == []
     instrumentor.uninstrument()
     assert {key: vars(application)[key] for key in functions} == functions
+
+
+def test_functions_that_a_test_has_replaced(
+    instrumentor: Instrumentor, trial: Trial, monkeypatch: pytest.MonkeyPatch, log: Any
+) -> None:
+    trial.operate()  # the library's modules are imported now
+    for patch in instrumentor.patches:
+        module = sys.modules.get(patch.module)
+        if inspect.isfunction(function := getattr(module, patch.target, None)):
+            monkeypatch.setattr(module, patch.target, Mock(wraps=function))
+    instrumentor.instrument()
+    assert not [record for record in log.records if record.levelname == "WARNING"]
+    instrumentor.uninstrument()
 
 
 def test_replacements_look_like_the_originals(

@@ -26,7 +26,7 @@ from spanbridge.conventions.http_server import (
 )
 from spanbridge.core.guard import report
 from spanbridge.core.options import Option, words
-from spanbridge.core.tracing import Operation, Scope, opener, traced
+from spanbridge.core.tracing import Operation, Scope, opener, site_of, traced
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
@@ -289,7 +289,7 @@ def entrance(
         operation = server.operation if contrib else failing_with_500(server, setup)
         if not iscoroutinefunction(wrapped):
             return traced(wrapped, setup, operation)
-        begin = opener(setup, operation, f"{setup.integration}: {wrapped.__qualname__}", wrapped, Scope)
+        begin = opener(setup, operation, site_of(setup, wrapped), wrapped, Scope)
 
         # What `traced` would answer, but for this: servers tell factories from applications by whether a call without
         # arguments fails at once.

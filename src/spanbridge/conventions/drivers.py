@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 
 from spanbridge.conventions import database, sqlcommenter
 from spanbridge.conventions.database import Query, Target, shared_target, text_of
-from spanbridge.core.guard import or_unchanged, report
+from spanbridge.core.guard import or_unchanged, qualified_name, report
 from spanbridge.core.options import Option, boolean
 from spanbridge.core.tracing import HTTP, traced, traced_failures
 
@@ -307,7 +307,7 @@ def untrace_factory(connection: Any, attribute: str) -> bool:
 
 def answered(function: Wrapped, change: Callable[[Any], Any]) -> Wrapped:
     """Answer a function of the same flavour (plain, `async def`) that passes its result through `change`."""
-    changed = or_unchanged(change, f"what {function.__qualname__} answers")
+    changed = or_unchanged(change, f"what {qualified_name(function)} answers")
 
     if iscoroutinefunction(function):
 

@@ -12,7 +12,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from spanbridge.conventions import rpc
 from spanbridge.core.guard import guarded, report
-from spanbridge.core.tracing import opener, traced
+from spanbridge.core.tracing import opener, site_of, traced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,7 +50,7 @@ def followed(
 ) -> Wrapped:
     """Return a replacement of `wrapped` whose span goes on until the call that it answers is done."""
     operation = rpc.client(setup, describe, prepare, follow)
-    begin = opener(setup, operation, f"{setup.integration}: {wrapped.__qualname__}", wrapped)
+    begin = opener(setup, operation, site_of(setup, wrapped), wrapped)
 
     if iscoroutinefunction(wrapped):
 

@@ -51,6 +51,12 @@ def described(error: BaseException) -> str:
         return name
 
 
+def qualified_name(function: object) -> str:
+    """Answer a function's qualified name; that of its class for what has none, such as a test's stand-in."""
+    name: str = getattr(function, "__qualname__", type(function).__qualname__)
+    return name
+
+
 def guarded(function: Callable[P, T], site: str) -> Callable[P, T | None]:
     """Return `function` with its exceptions reported under `site` and answered with None."""
 

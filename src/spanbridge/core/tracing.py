@@ -38,7 +38,7 @@ from opentelemetry.trace import (
 )
 
 from spanbridge.core.context import SPAN_KEY, abandon, attach, attached, detach, get_current
-from spanbridge.core.guard import described, guarded, report
+from spanbridge.core.guard import described, guarded, qualified_name, report
 from spanbridge.version import __version__
 
 if TYPE_CHECKING:
@@ -647,7 +647,7 @@ def _is_local(span: Span) -> bool:
 
 def traced(wrapped: Wrapped, setup: Setup, operation: Operation[Any]) -> Wrapped:
     """Return a replacement of `wrapped` that makes one span per call; of the same flavour (`async def`, generator)."""
-    begin = opener(setup, operation, _site(setup, wrapped), wrapped, Scope)
+    begin = opener(setup, operation, site_of(setup, wrapped), wrapped, Scope)
 
     if isgeneratorfunction(wrapped):
         return wraps(wrapped)(_steps(begin, wrapped))
@@ -701,7 +701,7 @@ def traced(wrapped: Wrapped, setup: Setup, operation: Operation[Any]) -> Wrapped
 
 def traced_failures(wrapped: Wrapped, setup: Setup, operation: Operation[Any]) -> Wrapped:
     """Return a replacement of `wrapped` that makes a span, after the fact, for a call that fails, and else none."""
-    begin = opener(setup, operation, _site(setup, wrapped), wrapped)
+    begin = opener(setup, operation, site_of(setup, wrapped), wrapped)
 
     def tell(args: tuple[Any, ...], kwargs: dict[str, Any], start: int, error: BaseException) -> None:
         # Cancellation and interpreter exits are no failures.
@@ -752,7 +752,7 @@ def observed(
         at_call: an `async def` is awaited where it is called, and nobody asks for its flavour: a plain function that
             calls `before` and answers the original's coroutine will do, and spares one of ours.
     """
-    source, site = setup.source, _site(setup, wrapped)
+    source, site = setup.source, site_of(setup, wrapped)
 
     if iscoroutinefunction(wrapped) and not at_call:
 
@@ -806,7 +806,7 @@ def diverted(wrapped: Wrapped, setup: Setup, other: Callable[..., Callable[[], A
         setup: what the `instrument()` call decided.
         other: takes the call's arguments; answers what to call instead, or None.
     """
-    source, choose = setup.source, guarded(other, _site(setup, wrapped))
+    source, choose = setup.source, guarded(other, site_of(setup, wrapped))
 
     if iscoroutinefunction(wrapped):
 
@@ -825,5 +825,6 @@ def diverted(wrapped: Wrapped, setup: Setup, other: Callable[..., Callable[[], A
     return choose_and_call
 
 
-def _site(setup: Setup, wrapped: Wrapped) -> str:
-    return f"{setup.integration}: {getattr(wrapped, '__qualname__', type(wrapped).__qualname__)}"
+def site_of(setup: Setup, wrapped: Wrapped) -> str:
+    """Name the patch point of `wrapped` in reports."""
+    return f"{setup.integration}: {qualified_name(wrapped)}"
