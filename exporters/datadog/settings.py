@@ -325,10 +325,15 @@ class Settings:
         read["split_by_domain"] = frozenset(name for name, on in _switches("split_by_domain").items() if on)
         read["span_sampling_rules"] = read["span_sampling_rules"] or _read(_text, "", "DD_SPAN_SAMPLING_RULES_FILE")
         read["debug"] = read["debug"] or environ.get("OTEL_LOG_LEVEL", "").strip().lower() == "debug"
-        if environ.get("DD_TRACE_BAGGAGE_TAG_KEYS", "unset").strip() == "":
+        if _emptied("DD_TRACE_BAGGAGE_TAG_KEYS"):
             read["baggage_tag_keys"] = ()
         report_meaningless()
         return cls(**read)
+
+
+def _emptied(variable: str) -> bool:
+    """Say whether a variable is there and empty, where that means something: elsewhere it is as if it were not set."""
+    return environ.get(variable, "unset").strip() == ""
 
 
 def _git_metadata(tags: dict[str, str]) -> dict[str, str]:
@@ -469,7 +474,7 @@ def _database_comments() -> dict[str, Any]:
 
 def _obfuscation_pattern() -> dict[str, str]:
     variable = "DD_TRACE_OBFUSCATION_QUERY_STRING_REGEXP"
-    if environ.get(variable, "unset").strip() == "":
+    if _emptied(variable):
         return {"http.obfuscation_pattern": ""}
     unset: str | None = None
     convert: Callable[[str], str | None] = _pattern
