@@ -247,6 +247,7 @@ def test_the_classes_of_request_and_response(client: Client, spans: Spans) -> No
     assert attributes["django.response.class"] == "django.http.response.HttpResponseRedirect"
 
 
+@ROUTES
 @pytest.mark.parametrize(
     ("variable", "resources"),
     [
