@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import lru_cache, partial, wraps
 from typing import TYPE_CHECKING, Any
 
-from spanbridge.conventions import database, keyvalue
+from spanbridge.conventions import database
 from spanbridge.conventions.database import Query, Target
 from spanbridge.core.guard import guarded
 from spanbridge.core.instrumentor import Instrumentor
@@ -224,6 +224,7 @@ class CassandraInstrumentor(Instrumentor):
     """Traces the drivers from 3.5: every session, whenever it was made; futures, callbacks and pages included."""
 
     library = Library("cassandra", ("cassandra-driver >= 3.5", "scylla-driver >= 3.21"), tested="3.30.1")
+    database_alone = True
     options = (
         Option("include_db_statement", False, "Show statements where names are contrib's; ours always do.", boolean),
     )
@@ -233,7 +234,3 @@ class CassandraInstrumentor(Instrumentor):
         Patch("cassandra.cluster", "ResponseFuture.start_fetching_next_page", _fetching),
         Patch("cassandra.cluster", "Cluster.connect", _connecting),
     )
-
-    def setup(self, **kwargs: Any) -> Setup:
-        """Decide as always, but name the server as the database signal says, as contrib does for this library."""
-        return keyvalue.peer_by_database(super().setup(**kwargs))

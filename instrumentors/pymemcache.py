@@ -100,13 +100,10 @@ class PymemcacheInstrumentor(Instrumentor):
     """Traces pymemcache: every client, whenever it was made, and `HashClient` through those it is made of."""
 
     library = Library("pymemcache", ("pymemcache >= 1.3",), tested="4.0.0")
+    database_alone = True
     options = (keyvalue.CAPTURE_KEYS,)
     patches = tuple(
         Patch("pymemcache.client.base", f"{client}.{method}", advice)
         for client in ("Client", "PooledClient")
         for method, advice in _ROWS.items()
     )
-
-    def setup(self, **kwargs: Any) -> Setup:
-        """Decide as always, but name the server as the database signal says, as contrib does for this library."""
-        return keyvalue.peer_by_database(super().setup(**kwargs))

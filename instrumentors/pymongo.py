@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import SpanKind
 
-from spanbridge.conventions import http, keyvalue
+from spanbridge.conventions import http
 from spanbridge.conventions.database import Target
 from spanbridge.conventions.mongodb import CAPTURE_STATEMENT, Commands, listen
 from spanbridge.core import semconv
@@ -102,7 +102,7 @@ def _command_tracer() -> type:
             capture_statement: bool = False,
             semconv_opt_in_mode: Any = None,
         ) -> None:
-            names = semconv.of_mode(semconv_opt_in_mode)
+            names = semconv.of_mode(semconv_opt_in_mode).by_database()
             source = TracerSource(__name__, names.schema_url)
             source.tracer = tracer
             options = {
@@ -111,7 +111,7 @@ def _command_tracer() -> type:
                 "failed_hook": failed_hook,
                 "capture_statement": capture_statement,
             }
-            super().__init__(keyvalue.peer_by_database(Setup("pymongo", source, names, options)))
+            super().__init__(Setup("pymongo", source, names, options))
 
         def _pop_span(self, event: Any) -> Any:
             """Answer the span of a command on its way, as contrib's subclasses expect, and forget the command."""
@@ -136,6 +136,7 @@ class PymongoInstrumentor(Instrumentor):
     """
 
     library = Library("pymongo", ("pymongo >= 3.1",), tested="4.20.0")
+    database_alone = True
     options = (
         *http.optional_hooks(
             ("request_hook", "(span, CommandStartedEvent)"),
@@ -152,7 +153,3 @@ class PymongoInstrumentor(Instrumentor):
         Patch("pymongo.synchronous.topology", "Topology.select_server", _selecting),
         Patch("pymongo.asynchronous.topology", "Topology.select_server", _selecting),
     )
-
-    def setup(self, **kwargs: Any) -> Setup:
-        """Decide as always, but name the server as the database signal says, as contrib does for this library."""
-        return keyvalue.peer_by_database(super().setup(**kwargs))

@@ -79,3 +79,9 @@ def test_pick() -> None:
     assert pick(OLD, *rows) == (("old", "field"),)
     assert pick(STABLE, *rows) == (("stable", "field"),)
     assert pick(BOTH, *rows) == (("old", "field"), ("stable", "field"))
+
+
+def test_the_database_signal_alone_decides_about_the_schema_too() -> None:
+    decided = Semconv(STABLE, OLD, contrib=True).by_database()
+    assert decided == Semconv(OLD, OLD, contrib=True)
+    assert decided.schema_url.endswith("/1.11.0")

@@ -58,6 +58,13 @@ def _without_missed_statements(operation: Operation) -> list[Operation]:
     return [] if missed else [operation]
 
 
+def _without_ends_of_blocks(operation: Operation) -> list[Operation]:
+    if operation.name == "flask.request" and operation.resource == "GET /sql/with":
+        ends = ("sqlite.connection.commit", "sqlite.connection.rollback")
+        operation.children = [call for call in operation.children if call.name not in ends]
+    return [operation]
+
+
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
 _COMMENT = re.compile(r"\s*--[^\n]*\s*")
 _LITERALS = re.compile(r"\(\s*\0(?:\s*,\s*\0)*\s*\)")
@@ -74,7 +81,10 @@ OF_DDTRACE = (
     Difference("a WatchError is the answer that WATCH asks for, not a failure", _without_watch_errors),
     Difference("followed redirects are one span: the call that the program made", _as_one_call),
 )
-OF_SPANBRIDGE = (Difference("executescript and Connection.executemany are traced as well", _without_missed_statements),)
+OF_SPANBRIDGE = (
+    Difference("executescript and Connection.executemany are traced as well", _without_missed_statements),
+    Difference("the end of a `with` block over a connection is seen", _without_ends_of_blocks),
+)
 
 
 def adjust(roots: list[Operation], differences: tuple[Difference, ...]) -> list[Operation]:

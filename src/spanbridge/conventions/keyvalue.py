@@ -5,7 +5,6 @@ https://opentelemetry.io/docs/specs/semconv/database/redis/
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import SpanKind
@@ -25,11 +24,6 @@ if TYPE_CHECKING:
     from spanbridge.core.tracing import Setup, Wrapped
 
 CAPTURE_KEYS = Option("capture_keys", True, "Keep keys in `db.query.text`; false masks them like values.", boolean)
-
-
-def peer_by_database(setup: Setup) -> Setup:
-    """Let the database signal decide the names of the peer, as contrib does for a few libraries, and not HTTP's."""
-    return replace(setup, semconv=replace(setup.semconv, http=setup.semconv.database))
 
 
 class Command:

@@ -44,6 +44,9 @@ class Instrumentor(BaseInstrumentor):  # type: ignore[misc]
     scope: ClassVar[str] = ""
     """The scope of its spans, except in `contrib` mode; the module's name where a module holds one instrumentor."""
 
+    database_alone: ClassVar[bool] = False
+    """Whether the database signal decides about all names, as contrib has it for a few libraries."""
+
     _is_instrumented_by_opentelemetry: bool = False
     _installation: Installation | None = None
     # One installation at a time: two of the same patches could not be told apart when they are taken back.
@@ -117,7 +120,7 @@ class Instrumentor(BaseInstrumentor):  # type: ignore[misc]
     def setup(self, **kwargs: Any) -> Setup:
         """Decide everything that an `instrument()` call, or a helper for one object, can decide beforehand."""
         options = resolve_all((*PROVIDERS, *self.options), self.name, kwargs)
-        names = semconv.from_env()
+        names = semconv.from_env().by_database() if self.database_alone else semconv.from_env()
         scope = type(self).__module__ if names.contrib or not self.scope else self.scope
         source = TracerSource(scope, names.schema_url, options["tracer_provider"])
         return Setup(self.name, source, names, options)

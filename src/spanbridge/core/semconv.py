@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from os import environ
 from typing import Any
@@ -53,6 +53,10 @@ class Semconv:
         if self.database.stable:
             version = "1.25.0"
         return f"https://opentelemetry.io/schemas/{version}"
+
+    def by_database(self) -> Semconv:
+        """Let the database signal decide about all names, the peer's too, which otherwise are HTTP's."""
+        return replace(self, http=self.database)
 
 
 def from_env() -> Semconv:
