@@ -133,6 +133,11 @@ def test_answers(
     assert (row["resource"], row["error"]) == (resource, int(status == "ERROR"))
 
 
+def test_a_path_is_text_in_utf_8(app: Any, spans: Spans) -> None:
+    visit(app, "/caf%C3%A9/%E2%82%AC/%FF", SCRIPT_NAME="/é".encode().decode("latin-1"))
+    assert only(spans)["attributes"]["url.path"] == "/é/café/€/\N{REPLACEMENT CHARACTER}"
+
+
 @pytest.mark.parametrize("path", ["/broken", "/stream/broken"])
 def test_an_unhandled_exception_is_recorded_once(app: Any, spans: Spans, path: str) -> None:
     visit(app, path)

@@ -169,6 +169,8 @@ def wsgi_reader(semconv: Semconv) -> Callable[[Environ], Request]:
         else:
             address, number_ = split_host(host or get("SERVER_NAME") or "", port)
             path = get("SCRIPT_NAME", "") + path
+            if not path.isascii():
+                path = path.encode("latin-1", "replace").decode("utf-8", "replace")  # PEP 3333 has bytes in it
         if address:
             fields["server.address"] = address
         if number_:
