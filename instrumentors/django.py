@@ -145,8 +145,12 @@ def _before_3() -> bool:
 
 
 def _user_of(request: HttpRequest) -> Any:
-    """Answer the user whom the application has looked up; never look one up."""
-    return getattr(request, "_cached_user", None) or getattr(request, "_acached_user", None)
+    """Answer the user whom the application has looked up, or named itself; never look one up."""
+    known = request.__dict__
+    user = known.get("user")
+    if user is None or hasattr(type(user), "_wrapped"):  # a lazy one, which looks once it is asked for anything
+        user = known.get("_cached_user") or known.get("_acached_user")
+    return user
 
 
 def _is_authenticated(user: Any) -> str:

@@ -150,7 +150,7 @@ def _cache(wrapped: Wrapped, setup: Setup) -> Wrapped:
                 if (original := getattr(cache, method, None)) is not None:
                     attributes = {
                         "code.function.name": f"{original.__module__}.{method}",
-                        "django.cache.backend": type(cache).__module__,
+                        "django.cache.backend": detail.dotted(type(cache)),
                     }
                     operation = detail.operation("django.cache", lambda *_, found=attributes, **__: found, DATABASE)
                     setattr(cache, method, traced(original, setup, operation))

@@ -33,6 +33,7 @@ from spanbridge.exporters.datadog.tags import (
     normalised,
     plain,
     status,
+    status_words,
     store,
     text,
 )
@@ -575,9 +576,7 @@ def _description(status: Status) -> str:
 
 
 def _status_line(code: int) -> str:
-    from http import HTTPStatus
-
-    return f"{code} {HTTPStatus(code).phrase}" if code in HTTPStatus._value2member_map_ else str(code)
+    return f"{code} {status_words(str(code))}".rstrip()
 
 
 def _time(value: Any) -> int:

@@ -104,6 +104,11 @@ def constant(value: str) -> Rule:
     return lambda name, attributes: value
 
 
+def the_operation(name: str, attributes: Attributes) -> str:
+    """The operation, whatever the schema calls it."""
+    return ""
+
+
 def _method(attributes: Attributes) -> str:
     method = attributes.get("http.request.method") or attributes.get("http.method") or ""
     return "HTTP" if method == "_OTHER" else method
@@ -142,8 +147,18 @@ def route_or_path(name: str, attributes: Attributes) -> str:
     (DD_ASGI_OBFUSCATE_404_RESOURCE changes that.)
     """
     path = text(attributes, "http.route") or url_path(text(attributes, "url.path", "http.target", "http.url"))
+    return f"{_asgi_method(attributes)} {path}"
+
+
+def route_or_code(name: str, attributes: Attributes) -> str:
+    """`GET /items/{id}`, `websocket /rooms/{id}`; for unmatched requests `GET 404` (DD_ASGI_OBFUSCATE_404_RESOURCE)."""
+    matched = text(attributes, "http.route") or status(attributes)
+    return f"{_asgi_method(attributes)} {matched or ''}".rstrip()
+
+
+def _asgi_method(attributes: Attributes) -> str:
     websocket = text(attributes, "url.scheme", "http.scheme") in _WEBSOCKETS
-    return f"{'websocket' if websocket else _method(attributes)} {path}"
+    return "websocket" if websocket else _method(attributes)
 
 
 _WEBSOCKETS = frozenset({"ws", "wss"})
@@ -352,7 +367,8 @@ class Row:
 
 
 _web = partial(Row, type="web", tags=tags.HTTP_SERVER, finish=tags.server_url, inner=without_method)
-_http = partial(Row, type="http", tags=tags.HTTP_CLIENT, finish=tags.client_url)
+_asgi = partial(_web, finish=tags.asgi_url, measured=False)
+_http = partial(Row, type="http", tags=tags.HTTP_CLIENT, finish=tags.client_answer)
 _sql = partial(Row, type="sql", tags=tags.SQL, own=True)
 _redis = partial(Row, type="redis", tags=tags.REDIS, own=True, finish=tags.redis_arguments)
 _cache = partial(Row, type="cache", tags=tags.MEMCACHED, own=True)
@@ -367,28 +383,24 @@ _template = partial(Row, type="template")
 CLASSIC: dict[str, Row] = {
     # web frameworks
     "aiohttp_server": _web("aiohttp.request", route_or_status, "aiohttp-web", component="aiohttp"),
-    "asgi": _web("asgi.request", route_or_path, "asgi", measured=False),
+    "asgi": _asgi("asgi.request", route_or_path, "asgi"),
     "bottle": _web("bottle.request", route, "bottle"),
-    "django": _web("django.request", django_route, "django", tags=tags.HTTP_SERVER | tags.DJANGO_USER),
-    "django client": _sql(vendor_query, statement, vendor, inner=connection("django"), component="django"),
+    "django": _web("django.request", django_route, "django", tags=tags.DJANGO),
+    "django client": _sql(
+        vendor_query, statement, vendor, inner=connection("django"), component="django", setting="django_database"
+    ),
     "djangorestframework": _web("django.request", django_route, "django", component="django"),
     "falcon": _web("falcon.request", falcon_resource, "falcon", own=True),
-    "fastapi": _web("fastapi.request", route_or_path, "fastapi", measured=False),
-    "flask": _web(
-        "flask.request",
-        route,
-        "flask",
-        tags=tags.HTTP_SERVER | {"http.route": tags.string("http.route", "flask.url_rule")},
-        version="flask.version",
-    ),
+    "fastapi": _asgi("fastapi.request", route_or_path, "fastapi"),
+    "flask": _web("flask.request", route, "flask", tags=tags.FLASK, version="flask.version"),
     "molten": _web("molten.request", route, "molten", version="molten.version"),
     "pylons": _web("pylons.request", pylons_action, "pylons", own=True),
     "pyramid": _web("pyramid.request", pyramid_route, "pyramid"),
-    "starlette": _web("starlette.request", route_or_path, "starlette", measured=False),
-    "tornado": _web("tornado.request", tornado_handler, "tornado-web"),
+    "starlette": _asgi("starlette.request", route_or_path, "starlette"),
+    "tornado": _web("tornado.request", tornado_handler, "tornado-web", tags=tags.TORNADO),
     "wsgi": _web("wsgi.request", route_or_path, "wsgi"),
     # HTTP clients
-    "aiohttp_client": _http("aiohttp.request", constant("aiohttp.request"), measured=False, inner=without_method),
+    "aiohttp_client": _http("aiohttp.request", the_operation, measured=False, inner=without_method),
     "httplib": _http("http.client.request", constant("http.client.request"), measured=False),
     "requests": _http("requests.request", method_and_path, "requests", own=True),
     "tornado client": _http("http.client.request", method_and_path),  # ddtrace has none
@@ -498,7 +510,7 @@ def _in_v1(key: str, row: Row) -> Row:
 def as_asked(row: Row, settings: Settings) -> Row:
     """Give a row the resources that a variable asks for."""
     if row.resource is route_or_path and settings.obfuscate_404_resource:
-        return replace(row, resource=route)
+        return replace(row, resource=route_or_code)
     if row.resource is django_route and settings.handler_resource:
         return replace(row, resource=django_handler)
     if row.resource is django_route and settings.legacy_resource:

@@ -142,6 +142,15 @@ def string(tag: str, also: str = "") -> Store:
     return store_text
 
 
+def flag(tag: str) -> Store:
+    """Store a boolean as Python writes it, which is how ddtrace has it."""
+
+    def store_flag(value: Any, meta: Meta, metrics: Metrics) -> None:
+        meta[tag] = str(value) if isinstance(value, bool) else as_text(value)
+
+    return store_flag
+
+
 def joined(tag: str) -> Store:
     """Store a list of texts (captured headers) as one."""
 
@@ -151,11 +160,11 @@ def joined(tag: str) -> Store:
     return store_list
 
 
-def _flag(tag: str) -> Store:
-    def store_flag(value: Any, meta: Meta, metrics: Metrics) -> None:
+def _noted(tag: str) -> Store:
+    def store_noted(value: Any, meta: Meta, metrics: Metrics) -> None:
         meta[tag] = "true"
 
-    return store_flag
+    return store_noted
 
 
 class Targets(dict[str, Target]):
@@ -217,7 +226,30 @@ HTTP_SERVER: dict[str, Target] = _HTTP | dict.fromkeys(
         *("http.client_ip", "net.peer.ip", "net.peer.name", "net.peer.port", "net.host.ip"),
     )
 )
-DJANGO_USER: dict[str, Target] = {"user.id": string("usr.id", "django.user.id")}
+
+
+def _route(spell: Callable[[str], str]) -> Store:
+    """Store a route as ddtrace spells it, which is remembered."""
+    spelt = lru_cache(1000)(spell)
+
+    def store_route(value: Any, meta: Meta, metrics: Metrics) -> None:
+        meta["http.route"] = spelt(value)
+
+    return store_route
+
+
+FLASK: dict[str, Target] = HTTP_SERVER | {
+    "http.route": string("http.route", "flask.url_rule"),
+    "template.name": "flask.template_name",
+}
+DJANGO: dict[str, Target] = HTTP_SERVER | {
+    "http.route": _route(lambda route: "^/" if route == "/" else as_text(route)),
+    "template.name": "django.template.name",
+    "user.id": string("usr.id", "django.user.id"),
+}
+TORNADO: dict[str, Target] = HTTP_SERVER | {
+    "http.route": _route(lambda route: re.sub(r"\{\w+\}", "%s", as_text(route))),
+}
 CLIENT_IP: dict[str, Target] = {
     "client.address": "http.client_ip",
     "http.client_ip": "http.client_ip",
@@ -253,8 +285,8 @@ SQL: dict[str, Target] = _DATABASE | {
     # the resource holds the statement, where the Agent obfuscates it
     "db.query.text": None,
     "db.statement": None,
-    "db.operation.batch.size": _flag("sql.executemany"),
-    "spanbridge.db.trace_injected": _flag("_dd.dbm_trace_injected"),
+    "db.operation.batch.size": _noted("sql.executemany"),
+    "spanbridge.db.trace_injected": _noted("_dd.dbm_trace_injected"),
 }
 REDIS: dict[str, Target] = _DATABASE | {
     "db.query.text": "redis.raw_command",
@@ -325,6 +357,7 @@ GRPC: dict[str, Target] = (
         "rpc.system.name": None,
         "rpc.grpc.status_code": RESERVED,
         "rpc.response.status_code": RESERVED,
+        "error.message": string("error.message", "error.msg"),
     }
 )
 _MESSAGING: dict[str, Target] = (
@@ -339,6 +372,8 @@ CELERY: dict[str, Target] = _MESSAGING | {
     "messaging.destination.name": "celery.routing_key",
     "messaging.destination": "celery.routing_key",
     "celery.task_name": None,  # the resource
+    "celery.delivery_info.is_eager": flag("celery.delivery_info.is_eager"),
+    "celery.delivery_info.redelivered": flag("celery.delivery_info.redelivered"),
 }
 KOMBU: dict[str, Target] = _MESSAGING | {
     "messaging.message.body.size": number("kombu.body_length"),
@@ -387,11 +422,30 @@ def server_url(attributes: Attributes, meta: Meta, metrics: Metrics) -> None:
     meta["http.url"] = f"{url}?{query}" if query else url
 
 
-def client_url(attributes: Attributes, meta: Meta, metrics: Metrics) -> None:
-    """Take the place of redacted user info out of `http.url`, as ddtrace leaves none there."""
+def asgi_url(attributes: Attributes, meta: Meta, metrics: Metrics) -> None:
+    """Rebuild `http.url`, and tell the handshakes of websockets."""
+    server_url(attributes, meta, metrics)
+    if meta.get("http.url", "").startswith(("ws:", "wss:")):
+        meta["http.upgraded"] = "websocket"
+
+
+def client_answer(attributes: Attributes, meta: Meta, metrics: Metrics) -> None:
+    """Put the status in words; take what is no part of a request out of `http.url`: user info, and the fragment."""
     url = meta.get("http.url", "")
     if "REDACTED:REDACTED@" in url:
-        meta["http.url"] = url.replace("REDACTED:REDACTED@", "", 1)
+        url = meta["http.url"] = url.replace("REDACTED:REDACTED@", "", 1)
+    if "#" in url:
+        meta["http.url"] = url.partition("#")[0]
+    if (code := meta.get("http.status_code")) and (words_ := status_words(code)):
+        meta["http.status_msg"] = words_
+
+
+@lru_cache(1000)
+def status_words(code: str) -> str:
+    """Answer what HTTP calls a status, `Not Found`, or ""."""
+    from http import HTTPStatus
+
+    return next((status.phrase for status in HTTPStatus if str(status.value) == code), "")
 
 
 def redis_arguments(attributes: Attributes, meta: Meta, metrics: Metrics) -> None:
@@ -468,10 +522,12 @@ _IP = re.compile(r"\d+(?:\.\d+){3}|[\da-fA-F:.]*:[\da-fA-F:.]*")
 def grpc_method(attributes: Attributes, meta: Meta, metrics: Metrics) -> None:
     """Split the method's path into `grpc.method.*`, name the status code (`StatusCode.OK`), which may be an error.
 
-    A server that is called by its address has it in `network.destination.ip`, too.
+    A server that is called by its address has it in `network.destination.ip`, too, any other in `peer.hostname`.
     """
     if _IP.fullmatch(host := meta.get("grpc.host", "")):
         meta["network.destination.ip"] = host
+    elif host and "/" not in host:  # as the path of a socket has it
+        meta["peer.hostname"] = host
     path = rpc_path(attributes)
     service, _, method = path.strip("/").rpartition("/")
     package, _, name = service.rpartition(".")

@@ -417,11 +417,15 @@ def test_the_url_of_a_web_request(attributes: dict[str, Any], url: str | None) -
 def test_tags_of_calls() -> None:
     assert tags(
         {
-            "http.request.method": "GET", "url.full": "http://REDACTED:REDACTED@h:81/a", "server.address": "h",
+            "http.request.method": "GET", "url.full": "http://REDACTED:REDACTED@h:81/a#b", "server.address": "h",
             "server.port": 81, "http.response.status_code": 200,
         },
         CLIENT, REQUESTS,
-    ) == {"http.method": "GET", "http.url": "http://h:81/a", "out.host": "h", "http.status_code": "200"}  # fmt: skip
+    ) == {
+        "http.method": "GET", "http.url": "http://h:81/a", "out.host": "h", "http.status_code": "200",
+        "http.status_msg": "OK",
+    }  # fmt: skip
+    assert "http.status_msg" not in tags({"http.response.status_code": 299}, CLIENT, REQUESTS)
     assert tags(
         {"db.system.name": "sqlite", "db.namespace": "main", "db.query.text": "SELECT 1", "db.operation.name": "SELECT",
          "db.response.returned_rows": 5, "db.operation.batch.size": 2},
@@ -445,12 +449,46 @@ def test_tags_of_calls() -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "address"),
-    [("10.0.0.7", "10.0.0.7"), ("::1", "::1"), ("cart.shop", None), ("10.0.0.7.shop", None), ("7", None)],
+    ("host", "tag"),
+    [
+        ("10.0.0.7", "network.destination.ip"),
+        ("::1", "network.destination.ip"),
+        ("cart.shop", "peer.hostname"),
+        ("10.0.0.7.shop", "peer.hostname"),
+        ("7", "peer.hostname"),
+        ("/run/shop.sock", None),
+    ],
 )
-def test_the_address_of_a_grpc_server(host: str, address: str | None) -> None:
+def test_the_address_of_a_grpc_server(host: str, tag: str | None) -> None:
     found = tags({"server.address": host}, CLIENT, "spanbridge.instrumentors.grpc")
-    assert found.get("network.destination.ip") == address
+    addresses = {key: value for key, value in found.items() if key in {"network.destination.ip", "peer.hostname"}}
+    assert addresses == ({tag: host} if tag else {})
+
+
+@pytest.mark.parametrize(
+    ("library", "kind", "attributes", "expected"),
+    [
+        ("django", SERVER, {"http.route": "/"}, {"http.route": "^/"}),
+        ("django", SERVER, {"http.route": "items/<int:item>"}, {"http.route": "items/<int:item>"}),
+        ("django", SpanKind.INTERNAL, {"template.name": "a.html"}, {"django.template.name": "a.html"}),
+        ("flask", SpanKind.INTERNAL, {"template.name": "a.html"}, {"flask.template_name": "a.html"}),
+        ("tornado", SERVER, {"http.route": "/items/{item}/{part}"}, {"http.route": "/items/%s/%s"}),
+        ("starlette", SERVER, {"url.path": "/a", "url.scheme": "wss", "server.address": "h"},
+         {"http.url": "wss://h/a", "http.upgraded": "websocket"}),
+        ("starlette", SERVER, {"url.path": "/a", "url.scheme": "https", "server.address": "h"},
+         {"http.url": "https://h/a"}),
+        ("celery", SpanKind.CONSUMER,
+         {"celery.delivery_info.is_eager": False, "celery.delivery_info.redelivered": True},
+         {"celery.delivery_info.is_eager": "False", "celery.delivery_info.redelivered": "True"}),
+        ("grpc_server", SERVER, {"rpc.grpc.status_code": 5, "error.message": "no such thing"},
+         {"grpc.status.code": "StatusCode.NOT_FOUND", "error.type": "StatusCode.NOT_FOUND",
+          "error.message": "no such thing", "error.msg": "no such thing"}),
+    ],
+)  # fmt: skip
+def test_what_ddtrace_writes_in_its_own_way(
+    library: str, kind: SpanKind, attributes: dict[str, Any], expected: dict[str, str]
+) -> None:
+    assert tags(attributes, kind, f"spanbridge.instrumentors.{library}") == expected
 
 
 def test_tags_of_other_scopes_are_the_agents() -> None:

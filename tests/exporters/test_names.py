@@ -198,7 +198,7 @@ def test_which_libraries_keep_their_service_beside_dd_service(library: str, kind
 def test_services_by_variable() -> None:
     settings = Settings(
         service="shop",
-        integration_services={"redis": "cache", "sqlite": "db", "grpc_client": "calls"},
+        integration_services={"redis": "cache", "sqlite": "db", "grpc_client": "calls", "django_database": "orm"},
         service_mapping={"cache": "cache-2", "shop": "store", "requests": "http"},
         split_by_domain=frozenset({"requests"}),
     )
@@ -209,6 +209,7 @@ def test_services_by_variable() -> None:
 
     assert service("redis", CLIENT) == "cache-2"
     assert service("sqlite3", CLIENT) == "db"
+    assert service("django", CLIENT) == "orm"
     assert service("grpc", CLIENT) == "calls"
     assert service("flask", SERVER) == "store"
     assert service("requests", CLIENT, url_full="http://user:pw@host:81/a") == "host:81"
@@ -230,10 +231,20 @@ def test_scopes() -> None:
         assert names.row_for(scope, SERVER) is None
 
 
-def test_an_unmatched_asgi_path_can_be_hidden() -> None:
-    attributes = {"http.request.method": "GET", "url.path": "/secret", "http.response.status_code": 404}
+@pytest.mark.parametrize(
+    ("attributes", "resource"),
+    [
+        ({"http.response.status_code": 404}, "GET 404"),
+        ({"http.response.status_code": 200, "http.route": "/{name}"}, "GET /{name}"),
+        ({"url.scheme": "wss", "http.response.status_code": 403}, "websocket 403"),
+        ({"url.scheme": "wss", "http.response.status_code": 101, "http.route": "/{name}"}, "websocket /{name}"),
+        ({}, "GET"),
+    ],
+)
+def test_an_unmatched_asgi_path_can_be_hidden(attributes: dict[str, Any], resource: str) -> None:
+    attributes |= {"http.request.method": "GET", "url.path": "/secret"}
     span = mapped("spanbridge.instrumentors.asgi", SERVER, "GET", attributes, Settings(obfuscate_404_resource=True))
-    assert span["resource"] == "GET 404"
+    assert span["resource"] == resource
 
 
 # kind, attributes -> operation, resource, type; the span's name is "name"
@@ -323,6 +334,7 @@ V1 = [
     ("flask", SERVER, {"http.request.method": "GET", "http.route": "/a"}, ("http.server.request", "GET /a", "web")),
     ("requests", CLIENT, {"http.request.method": "GET", "url.full": "http://h/a"},
      ("http.client.request", "GET /a", "http")),
+    ("aiohttp_client", CLIENT, {"http.request.method": "GET"}, ("http.client.request", "http.client.request", "http")),
     ("psycopg2", CLIENT, {"db.query.text": "SELECT 1"}, ("postgresql.query", "SELECT 1", "sql")),
     ("psycopg2", CLIENT, {"db.query.text": "SELECT 1", "db.operation.name": "fetchone"},
      ("postgresql.query.fetchone", "SELECT 1", "sql")),

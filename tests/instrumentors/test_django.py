@@ -26,6 +26,7 @@ from django.db import close_old_connections, connection, connections  # noqa: E4
 from django.http import FileResponse, Http404, HttpResponse, HttpResponseRedirect, StreamingHttpResponse  # noqa: E402
 from django.template import engines  # noqa: E402
 from django.test import Client, RequestFactory, override_settings  # noqa: E402
+from django.utils.functional import SimpleLazyObject  # noqa: E402
 from django.views.generic import View  # noqa: E402
 
 from spanbridge.exporters.datadog.settings import neutral_settings  # noqa: E402
@@ -532,6 +533,26 @@ def test_whether_the_user_is_known(client: Client, spans: Spans) -> None:
     assert [span["attributes"].get("django.user.is_authenticated") for span in spans] == ["True", "False", None]
 
 
+def test_a_user_whom_the_application_names(client: Client, spans: Spans) -> None:
+    looked_up: list[User] = []
+
+    def look_up() -> User:
+        looked_up.append(User())
+        return looked_up[0]
+
+    def view(request: Any) -> Any:
+        request.user = users[0]
+        return HttpResponse()
+
+    users: list[Any] = [User(), SimpleLazyObject(look_up)]
+    with override_settings(ROOT_URLCONF=django_project.urls(path("", view))):
+        while users:
+            client.get("/")
+            del users[0]
+    assert [span["attributes"].get("django.user.is_authenticated") for span in spans] == ["True", None]
+    assert not looked_up
+
+
 def test_the_users_id_is_an_option(spans: Spans) -> None:
     def view(request: Any) -> Any:
         request._cached_user = User()  # as django.contrib.auth keeps whom it has looked up
@@ -618,7 +639,7 @@ def test_methods_that_a_cache_inherits_are_named_where_they_are_defined(spans: S
         cache.get_many(["a"])
     (attributes,) = (span["attributes"] for span in spans)
     assert attributes["code.function.name"] == "django.core.cache.backends.base.get_many"
-    assert attributes["django.cache.backend"] == "django.core.cache.backends.locmem"
+    assert attributes["django.cache.backend"] == "django.core.cache.backends.locmem.LocMemCache"
 
 
 def test_views_that_raise(spans: Spans) -> None:

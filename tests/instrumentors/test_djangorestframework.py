@@ -108,6 +108,11 @@ def test_answers(spans: Spans, payload: Payload, method: str, path: str, resourc
     )
 
 
+def test_whether_the_user_is_known(spans: Spans) -> None:
+    visit(WSGIHandler(), "/api/items/7/")
+    assert spans[0]["attributes"]["django.user.is_authenticated"] == "False"
+
+
 @pytest.mark.parametrize(("path", "error"), [("/things/broken", "ValueError"), ("/answered", "KeyError")])
 def test_the_exception_is_recorded_once(spans: Spans, path: str, error: str) -> None:
     visit(WSGIHandler(), path)

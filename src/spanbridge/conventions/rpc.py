@@ -206,14 +206,16 @@ def server(setup: Setup, describe: Callable[..., Rpc]) -> Operation[Rpc]:
 
     def answered(span: Span, rpc: Rpc, code: int) -> None:
         span.set_attribute("rpc.grpc.status_code", code)
-        if code in _OF_THE_SERVER:
-            details = _called(rpc.context, "details")
-            if contrib:
-                shown = f"StatusCode.{_CODES[code]}:{_text(details or '')}"
-            else:
-                shown = _text(details or _CODES[code])
-                span.set_attribute("error.type", _CODES[code])
-            span.set_status(Status(StatusCode.ERROR, shown))
+        if code == 0 or (contrib and code not in _OF_THE_SERVER):
+            return
+        details = _called(rpc.context, "details")
+        if contrib:
+            span.set_status(Status(StatusCode.ERROR, f"StatusCode.{_CODES[code]}:{_text(details or '')}"))
+        elif code in _OF_THE_SERVER:
+            span.set_attribute("error.type", _CODES[code])
+            span.set_status(Status(StatusCode.ERROR, _text(details or _CODES[code])))
+        elif details:  # no failure of the server, whose status could hold them
+            span.set_attribute("error.message", _text(details))
 
     def succeeded(span: Span, rpc: Rpc, result: Any) -> None:
         answered(span, rpc, number(_called(rpc.context, "code")) or 0)
