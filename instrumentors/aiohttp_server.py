@@ -214,7 +214,7 @@ def _finishing(wrapped: Wrapped, setup: Setup) -> Wrapped:
         elif response.status >= 500:
             scope.record.error = error
 
-    return observed(wrapped, setup, before=before, at_call=True)
+    return observed(wrapped, setup, before=before)
 
 
 def _shaking(wrapped: Wrapped, setup: Setup) -> Wrapped:

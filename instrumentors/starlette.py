@@ -90,7 +90,7 @@ def _matching(wrapped: Wrapped, setup: Setup) -> Wrapped:
         if path := _path(route, scope):
             http_server.matched(found, (found.record.route or "") + path)
 
-    return observed(wrapped, setup, before=before, at_call=True)
+    return observed(wrapped, setup, before=before)
 
 
 def _path(route: Any, scope: asgi.Connection) -> str:

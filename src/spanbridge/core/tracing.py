@@ -740,7 +740,6 @@ def observed(
     *,
     before: Callable[..., None] | None = None,
     after: Callable[..., None] | None = None,
-    at_call: bool = False,
 ) -> Wrapped:
     """Return a replacement of `wrapped` that looks on, without a span of its own; of the same flavour.
 
@@ -749,12 +748,10 @@ def observed(
         setup: what the `instrument()` call decided.
         before: called with the arguments before the call.
         after: called with (result, *arguments) after a call that returned; for an `async def`, with what was awaited.
-        at_call: an `async def` is awaited where it is called, and nobody asks for its flavour: a plain function that
-            calls `before` and answers the original's coroutine will do, and spares one of ours.
     """
     source, site = setup.source, site_of(setup, wrapped)
 
-    if iscoroutinefunction(wrapped) and not at_call:
+    if iscoroutinefunction(wrapped):
 
         @wraps(wrapped)
         async def look_and_await(*args: Any, **kwargs: Any) -> Any:
