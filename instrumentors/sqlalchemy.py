@@ -6,8 +6,10 @@ Not traced: connections, unless `trace_connect` asks for them; commits, which ar
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from functools import wraps
+from importlib.metadata import PackageNotFoundError, version
 from sys import modules
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -18,7 +20,7 @@ from spanbridge.core.guard import guarded
 from spanbridge.core.instrumentor import Instrumentor
 from spanbridge.core.options import Option
 from spanbridge.core.patching import Library, Patch
-from spanbridge.core.tracing import EventScope, ending, opener, traced, traced_failures
+from spanbridge.core.tracing import EventScope, current_scope, ending, opener, traced, traced_failures
 from spanbridge.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -192,6 +194,30 @@ def _handling(original: Wrapped, setup: Setup) -> Wrapped:
     return handle
 
 
+def _executing(original: Wrapped, setup: Setup) -> Wrapped:
+    """End what an application's listener has stopped that is asked after ours; since 2.1 SQLAlchemy tells of that."""
+    with suppress(PackageNotFoundError, ValueError):  # the package is still being imported
+        if tuple(map(int, version("SQLAlchemy").split(".")[:2])) >= (2, 1):
+            return original
+    end = guarded(_stopped, _SITE)
+
+    @wraps(original)
+    def execute(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(*args, **kwargs)
+        except BaseException as error:
+            end(args[0], error)
+            raise
+
+    return execute
+
+
+def _stopped(connection: Any, error: BaseException) -> None:
+    scope = current_scope(_SITE)
+    if scope is not None and scope.args[0] is connection:
+        scope.fail(error)
+
+
 def _plain(engine: Any) -> Any:
     """Answer the engine whose events another one has: an asyncio engine's, or that of `execution_options()`."""
     engine = getattr(engine, "sync_engine", engine)
@@ -241,6 +267,7 @@ class SQLAlchemyInstrumentor(Instrumentor):
     patches = (
         Patch("sqlalchemy.engine.base", "Connection.__init__", _following),
         Patch("sqlalchemy.engine.base", "Connection._handle_dbapi_exception", _handling),
+        Patch("sqlalchemy.engine.base", "Connection._execute_context", _executing),
         Patch("sqlalchemy.engine.base", "Engine.connect", _connecting),
     )
     options = (

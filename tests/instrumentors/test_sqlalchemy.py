@@ -267,7 +267,7 @@ def test_listeners_of_the_application_see_the_same(spans: Spans) -> None:
     assert seen == ["SELECT 1 AS mine, 'topsecret'"]
 
 
-def _refuse(context: Any) -> None:
+def _refuse(*_: Any) -> None:
     raise LookupError("of the application")
 
 
@@ -286,6 +286,45 @@ def test_failures_that_no_event_tells_of(unheard: str, spans: Spans) -> None:
     failed = spans[-2]
     assert (failed["status"], failed["attributes"]["error.type"]) == ("ERROR", "OperationalError")
     assert trace.get_current_span() is trace.INVALID_SPAN
+
+
+def test_a_listener_that_raises_before_the_statement_is_sent(spans: Spans) -> None:
+    """The application's listener may come after ours; before SQLAlchemy 2.1, no event tells of the end, then."""
+    engine = create_engine("sqlite://")
+    with engine.connect() as connection:
+        connection.execute(text("SELECT 1 AS mine"))
+        sqlalchemy.event.listen(engine, "before_cursor_execute", _refuse)
+        with trace.get_tracer(__name__).start_as_current_span("mine") as outer:
+            try:
+                connection.execute(text("SELECT 2 AS mine"))
+            except LookupError as caught:  # whoever keeps it keeps the execution, and so its span
+                error = caught
+                assert trace.get_current_span() is outer
+                assert spans.unfinished == ["mine"]
+        assert trace.get_current_span() is trace.INVALID_SPAN
+    sent, refused = (span for span in spans if span["name"] == "SELECT")
+    assert (sent["status"], refused["status"], refused["parent"]) == ("UNSET", "ERROR", "mine")
+    assert refused["attributes"]["error.type"] == "LookupError"
+    [event] = refused["events"]
+    assert event["attributes"]["exception.message"] == str(error)
+
+
+def test_a_statement_within_another(spans: Spans) -> None:
+    """What an application's listener asks in between, and gives up, is not the end of the statement."""
+    engine, other = create_engine("sqlite://"), create_engine("sqlite://")
+    sqlalchemy.event.listen(other, "before_cursor_execute", _refuse)
+
+    def ask(*args: Any) -> None:
+        with other.connect() as connection, pytest.raises(LookupError):
+            connection.execute(text("SELECT 1 AS theirs"))
+        assert len(spans.unfinished) == 1
+
+    with engine.connect() as connection:
+        connection.execute(text("SELECT 1 AS mine"))
+        spans.clear()
+        sqlalchemy.event.listen(engine, "before_cursor_execute", ask)
+        connection.execute(text("SELECT 2 AS mine"))
+    assert [span["status"] for span in spans] == ["UNSET"]
 
 
 def test_commenter(postgres_url: str, spans: Spans) -> None:

@@ -404,13 +404,18 @@ def ending(receiver: Callable[..., None], site: str) -> Callable[..., None]:
             receiver(*args, **kwargs)
         except Exception as error:
             report(f"{site}: hearing of the end", error)
-            context = get_current()
-            known: Any = context.get(_SCOPE)
-            scope: Scope[Any] | None = known and known()
-            if scope is not None and scope.context is context and scope.site == site:
+            if (scope := current_scope(site)) is not None:
                 scope.end()
 
     return receive
+
+
+def current_scope(site: str) -> Scope[Any] | None:
+    """Answer the `EventScope` that is current, if it was opened at `site`, as `opener` was told."""
+    context = get_current()
+    known: Any = context.get(_SCOPE)
+    scope: Scope[Any] | None = known and known()
+    return scope if scope is not None and scope.context is context and scope.site == site else None
 
 
 def _goes_on(kind: type) -> bool:
