@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from spanbridge.conventions import drivers
 from spanbridge.conventions.database import Target
 from spanbridge.conventions.dbapi import Promise, TracedPoolProxy
-from spanbridge.conventions.drivers import Driver, as_port
+from spanbridge.conventions.drivers import PostgresDriver, as_port
 from spanbridge.core.guard import guarded, or_unchanged, qualified_name
 from spanbridge.core.patching import Library, Patch
 from spanbridge.instrumentors import aiopg_wrappers as wrappers
@@ -35,7 +35,7 @@ def _arguments(connection: Any, /) -> Target:
     return Target("postgresql", found.get("dbname"), found.get("user"), found.get("host"), as_port(found.get("port")))
 
 
-class _Aiopg(Driver):
+class _Aiopg(PostgresDriver):
     def locate(self, connection: Any) -> Target:
         """Ask psycopg2's connection below."""
         return super().locate(connection.raw)

@@ -72,19 +72,20 @@ _FOUND: dict[str, Callable[[Any], int]] = {
 }
 
 
-def _address(client: Any) -> tuple[Any, Any]:
-    """Answer where a store's client connects to: of redis-py, of python-memcached, of pylibmc."""
+def _address(client: Any) -> tuple[Any, Any, Any]:
+    """Answer where a store's client connects to (host, port, database): redis-py, python-memcached, pylibmc."""
     settings = getattr(getattr(client, "connection_pool", None), "connection_kwargs", None)
     if settings is not None:
-        return settings.get("host"), settings.get("port")
+        return settings.get("host"), settings.get("port"), str(settings.get("db") or 0)
     servers: Iterable[Any] = getattr(client, "servers", None) or ()
     for server in servers:
         address = getattr(server, "address", None)
-        return address if isinstance(address, tuple) else (address, None)
+        host, port = address if isinstance(address, tuple) else (address, None)
+        return host, port, None
     for text in getattr(client, "addresses", None) or ():
         host, _, port = str(text).partition(":")
-        return host, int(port) if port.isdecimal() else None
-    return None, None
+        return host, int(port) if port.isdecimal() else None, None
+    return None, None, None
 
 
 def _attributes(setup: Setup) -> Callable[[Call], dict[str, Any]]:
@@ -100,8 +101,8 @@ def _attributes(setup: Setup) -> Callable[[Call], dict[str, Any]]:
             rendered["flask_cache.key"] = shown[0] if len(shown) == 1 else shown
         backend = call.cache.cache
         client = next(filter(None, (getattr(backend, name, None) for name in _CLIENTS)), None)
-        host, port = _address(client)
-        rendered.update((key, value) for key, value in (("server.address", host), ("server.port", port)) if value)
+        where = zip(("server.address", "server.port", "db.namespace"), _address(client), strict=True)
+        rendered.update((key, value) for key, value in where if value)
         return rendered
 
     return attributes

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from spanbridge.conventions import database, drivers
 from spanbridge.conventions.database import Query, Target
-from spanbridge.conventions.drivers import Driver, as_port
+from spanbridge.conventions.drivers import PostgresDriver, as_port
 from spanbridge.core.guard import logger
 from spanbridge.core.patching import Library, Patch
 from spanbridge.core.tracing import traced
@@ -33,7 +33,7 @@ def _arguments(*args: Any, **kwargs: Any) -> Target:
     return Target("postgresql", found.get("dbname"), found.get("user"), found.get("host"), as_port(found.get("port")))
 
 
-class _Psycopg(Driver):
+class _Psycopg(PostgresDriver):
     def target_of(self, cursor: Any) -> Target | None:
         """Every cursor knows its connection; one that does not is none of the driver's."""
         return None if cursor.connection is None else super().target_of(cursor)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from spanbridge.conventions import database, drivers
 from spanbridge.conventions.database import Target
-from spanbridge.conventions.drivers import Driver, as_port
+from spanbridge.conventions.drivers import PostgresDriver, as_port
 from spanbridge.core.guard import logger
 from spanbridge.core.patching import Library, Patch
 from spanbridge.instrumentors.dbapi import DriverInstrumentor
@@ -39,7 +39,7 @@ def _arguments(
 
 
 _ATTRIBUTES = {"database": "info.dbname", "port": "info.port", "host": "info.host", "user": "info.user"}
-_DRIVER = Driver("psycopg2", "postgresql", _ATTRIBUTES, _arguments)
+_DRIVER = PostgresDriver("psycopg2", "postgresql", _ATTRIBUTES, _arguments)
 
 
 def _copy(direction: str) -> Callable[..., str]:

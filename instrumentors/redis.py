@@ -11,7 +11,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from spanbridge.conventions import http, keyvalue
-from spanbridge.conventions.commands import masked, redis_command, redis_operation
+from spanbridge.conventions.commands import key_text, masked
 from spanbridge.conventions.database import Target
 from spanbridge.conventions.keyvalue import Command
 from spanbridge.core.instrumentor import Instrumentor
@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 
 
 @lru_cache(maxsize=128)
-def _target(host: str | None, port: int | None, path: str | None, index: int | None) -> Target:
+def _target(host: str | None, port: int | None, path: str | None, index: int | None, name: Any = None) -> Target:
     """A connection pool's target; remembered, for clients are many and servers few."""
     namespace = None if index is None else str(index)
+    more = (("redis.client_name", key_text(name)),) if name else ()
     if path:
-        return Target("redis", namespace, host=path)
-    return Target("redis", namespace, host=host, port=port and int(port))
+        return Target("redis", namespace, host=path, more=more)
+    return Target("redis", namespace, host=host, port=port and int(port), more=more)
 
 
 def _target_of(client: Any) -> Target:
@@ -41,10 +42,12 @@ def _target_of(client: Any) -> Target:
     pool = getattr(client, "connection_pool", None)
     settings = getattr(pool, "connection_kwargs", None)
     if settings is not None:
-        return _target(
-            settings.get("host", "localhost"), settings.get("port", 6379), settings.get("path"), settings.get("db") or 0
-        )
-    node = getattr(getattr(client, "nodes_manager", None), "default_node", None)
+        get = settings.get
+        return _target(get("host", "localhost"), get("port", 6379), get("path"), get("db") or 0, get("client_name"))
+    manager = getattr(client, "nodes_manager", None)
+    node = getattr(manager, "default_node", None)
+    if node is None:  # before the first command of an asyncio client
+        node = next(iter(getattr(manager, "startup_nodes", {}).values()), None)
     return _target(getattr(node, "host", None), getattr(node, "port", None), None, 0)
 
 
@@ -57,9 +60,7 @@ def _single(setup: Setup) -> Callable[..., Command | None]:
     def describe(client: Any, *args: Any, **options: Any) -> Command | None:
         if not args:
             return None
-        return Command(
-            _target_of(client), redis_operation(args), redis_command(args, keys=keys), (client, args, options)
-        )
+        return keyvalue.redis_single(_target_of(client), args, (client, args, options), keys=keys)
 
     return describe
 

@@ -1,8 +1,8 @@
 """sqlite3: one CLIENT span per statement, commit and rollback, through cursors and through connections.
 
 Connections and cursors become subclasses of the classes that the application asked for; the end of a `with` block is
-the commit or rollback that it does. Not traced: fetching, `backup`, `iterdump`, blobs, and connections made by calling
-their class.
+the commit or rollback that it does. Not traced: fetching, unless `trace_fetch` asks for it, `backup`, `iterdump`,
+blobs, and connections made by calling their class.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
-from spanbridge.conventions import carry, database
+from spanbridge.conventions import carry, database, drivers
 from spanbridge.conventions.database import Query, Target, text_of
 from spanbridge.conventions.dbapi import Known, compiled, get_traced_cursor_proxy, proxied
+from spanbridge.conventions.drivers import Driver
 from spanbridge.core.instrumentor import Instrumentor
 from spanbridge.core.patching import Library, Patch
 from spanbridge.version import __version__ as __version__
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from spanbridge.core.tracing import Operation, Setup, Wrapped
 
 _TARGET = Target("sqlite")
+_DRIVER = Driver("sqlite3", "sqlite", {}, lambda *args, **kwargs: _TARGET).leading_to(_TARGET)
 
 
 def _execute(cursor: Any, sql: Any, parameters: Any = None, /) -> Query:
@@ -61,6 +63,8 @@ def _operations(setup: Setup) -> tuple[Mapping[str, Operation[Query]], Mapping[s
         "executescript": _executescript,
     }
     cursors = {name: database.operation(setup, describe) for name, describe in statements.items()}
+    if setup.options["trace_fetch"]:
+        cursors |= _DRIVER.cursor_operations(setup)  # these remember what is fetched
     # contrib traces no transactions; ddtrace, whose dashboards ours are to fill, does.
     endings: dict[str, Callable[..., Query | None]] = {
         "commit": _verb("COMMIT"),
@@ -92,7 +96,15 @@ def _connecting(wrapped: Wrapped, setup: Setup) -> Wrapped:
     def backup(self: Connection, target: Any, **options: Any) -> None:
         Connection.backup(self, getattr(target, "__wrapped__", target), **options)
 
-    members = {"cursor": cursor, "backup": backup}
+    def through_cursor(method: str) -> Callable[..., Any]:
+        def call(self: Connection, *args: Any) -> Any:
+            return getattr(cursor(self), method)(*args)
+
+        return wraps(getattr(Connection, method))(call)
+
+    members: dict[str, Any] = {"cursor": cursor, "backup": backup}
+    if setup.options["trace_fetch"]:  # the cursor that a connection's own method makes is the driver's, in C
+        members |= {method: through_cursor(method) for method in ("execute", "executemany")}
     connections = database.Subclasses(Connection, setup, {**cursor_operations, **endings}, members)
     source = setup.source
 
@@ -117,6 +129,7 @@ class SQLite3Instrumentor(Instrumentor):
     """Traces connections made by `sqlite3.connect`, whoever holds that function."""
 
     library = Library("sqlite3")
+    options = (drivers.TRACE_FETCH,)
     patches = (
         Patch("sqlite3.dbapi2", "connect", _connecting),
         # aiosqlite hands its calls to a thread: what they do belongs where they were made.

@@ -197,6 +197,11 @@ def statement(name: str, attributes: Attributes) -> str:
     return name if found is None else found
 
 
+def vertica_statement(name: str, attributes: Attributes) -> str:
+    """The statement; for fetches the operation."""
+    return _VERTICA_FETCH(name, attributes) or statement(name, attributes)
+
+
 def cassandra_query(name: str, attributes: Attributes) -> str:
     """The statement; `BatchStatement` for batches."""
     return "BatchStatement" if "db.operation.batch.size" in attributes else statement(name, attributes)
@@ -229,7 +234,8 @@ def mongo_command(name: str, attributes: Attributes) -> str:
     collection = text(attributes, "db.collection.name", "db.mongodb.collection")
     if not collection and text(attributes, "db.namespace", "db.name"):
         collection = "1"
-    document = query if query.startswith("{") and operation in _FILTERED else ""
+    # Values that were asked for are in the tag alone (they are not written as JSON).
+    document = query if query.startswith('{"') and operation in _FILTERED else ""
     return " ".join(part for part in (operation, collection, document) if part)
 
 
@@ -372,7 +378,7 @@ _http = partial(Row, type="http", tags=tags.HTTP_CLIENT, finish=tags.client_answ
 _sql = partial(Row, type="sql", tags=tags.SQL, own=True)
 _redis = partial(Row, type="redis", tags=tags.REDIS, own=True, finish=tags.redis_arguments)
 _cache = partial(Row, type="cache", tags=tags.MEMCACHED, own=True)
-_mongo = partial(Row, type="mongodb", tags=tags.MONGODB, own=True, component="pymongo")
+_mongo = partial(Row, type="mongodb", tags=tags.MONGODB, own=True, component="pymongo", finish=tags.mongodb_documents)
 _aws = partial(Row, type="http", tags=tags.AWS, own=True, finish=tags.aws_names, status_decides=True)
 _grpc = partial(Row, type="grpc", tags=tags.GRPC, finish=tags.grpc_method)
 _celery = partial(Row, tags=tags.CELERY)
@@ -420,13 +426,21 @@ CLASSIC: dict[str, Row] = {
         inner=connection("postgres"),
         part=fetch("postgres.query"),
     ),
-    "sqlalchemy": _sql(vendor_query, statement, vendor, inner=connection("sqlalchemy")),
+    "sqlalchemy": _sql(vendor_query, statement, vendor, tags=tags.SQLALCHEMY, inner=connection("sqlalchemy")),
     "sqlite3": _sql(
         "sqlite.query", statement, "sqlite", component="sqlite", inner=connection("sqlite"), part=fetch("sqlite.query")
     ),
-    "vertica": _sql("vertica.query", statement, "vertica", inner=connection("vertica"), part=vertica_part),
+    "vertica": _sql("vertica.query", vertica_statement, "vertica", inner=connection("vertica"), part=vertica_part),
     # other stores
-    "cassandra": Row("cassandra.query", cassandra_query, "cassandra", type="cassandra", own=True, tags=tags.CASSANDRA),
+    "cassandra": Row(
+        "cassandra.query",
+        cassandra_query,
+        "cassandra",
+        type="cassandra",
+        own=True,
+        tags=tags.CASSANDRA,
+        finish=tags.cassandra_answer,
+    ),
     "elasticsearch": Row(
         "elasticsearch.query",
         method_and_quantised_path,
@@ -436,7 +450,7 @@ CLASSIC: dict[str, Row] = {
         tags=tags.ELASTICSEARCH,
         status_decides=True,
     ),
-    "flask_cache": Row("flask_cache.cmd", command, "flask-cache", type="cache", tags=tags.MEMCACHED),
+    "flask_cache": Row("flask_cache.cmd", command, "flask-cache", type="cache", tags=tags.FLASK_CACHE),
     "mongoengine": _mongo("pymongo.cmd", mongo_command, "mongodb"),
     "pylibmc": _cache("memcached.cmd", command, "memcached"),
     "pymemcache": _cache("memcached.command", command, "memcached"),
@@ -515,6 +529,8 @@ def as_asked(row: Row, settings: Settings) -> Row:
         return replace(row, resource=django_handler)
     if row.resource is django_route and settings.legacy_resource:
         return replace(row, resource=django_handler_alone)
+    if row.resource in {first_words, cluster_words} and not settings.redis_words:
+        return replace(row, resource=statement)
     return row
 
 

@@ -68,6 +68,7 @@ _INTEGRATION_SWITCHES = {
 _SWITCHES = {
     "http.server.query_string": "DD_HTTP_SERVER_TAG_QUERY_STRING",
     "http.client.query_string": "DD_TRACE_HTTP_CLIENT_TAG_QUERY_STRING",
+    "integrations.pymemcache.capture_keys": "DD_TRACE_MEMCACHED_COMMAND_ENABLED",
 }
 # Where proxies name the client, the strongest first, unless DD_TRACE_CLIENT_IP_HEADER says it.
 _CLIENT_HEADERS = (
@@ -270,6 +271,7 @@ class Settings:
     obfuscate_404_resource: bool = _is(False, boolean, "DD_ASGI_OBFUSCATE_404_RESOURCE")
     handler_resource: bool = _is(False, boolean, _DJANGO_HANDLER)
     legacy_resource: bool = _is(False, boolean, _DJANGO_LEGACY)
+    redis_words: bool = _is(True, boolean, "DD_REDIS_RESOURCE_ONLY_COMMAND")
     error_statuses: frozenset[int] = _is(frozenset(range(500, 600)), _statuses, "DD_TRACE_HTTP_SERVER_ERROR_STATUSES")
     client_ip: bool = _is(False, boolean, "DD_TRACE_CLIENT_IP_ENABLED")
     traceback_frames: int = _is(30, _count, "DD_TRACE_SPAN_TRACEBACK_MAX_SIZE")
@@ -434,11 +436,20 @@ def neutral_settings() -> dict[str, Any]:
     no_headers: dict[str, str] = {}
     if headers := _read(pairs, no_headers, "DD_TRACE_HEADER_TAGS"):
         found["http.header_tags"] = {header.lower(): tag for header, tag in headers.items()}
-    if any(_read(boolean, False, variable) for variable in (_DJANGO_HANDLER, _DJANGO_LEGACY)):
-        found["integrations.django.handler"] = True
+    found |= _noted()
     found |= _client_headers()
     found |= _obfuscation_pattern()
     found |= _database_comments()
+    return found
+
+
+def _noted() -> dict[str, Any]:
+    """Say what instrumentors are to note besides, for the names that variables ask for."""
+    found = {}
+    if any(_read(boolean, False, variable) for variable in (_DJANGO_HANDLER, _DJANGO_LEGACY)):
+        found["integrations.django.handler"] = True
+    if not _read(boolean, True, "DD_TRACE_MONGODB_OBFUSCATION"):
+        found |= dict.fromkeys((f"integrations.{name}.capture_statement" for name in ("mongoengine", "pymongo")), True)
     return found
 
 

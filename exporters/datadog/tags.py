@@ -167,6 +167,26 @@ def _noted(tag: str) -> Store:
     return store_noted
 
 
+def _as_python(tag: str) -> Store:
+    """Write lists and booleans as `str` does, and ddtrace with it."""
+
+    def store_as_python(value: Any, meta: Meta, metrics: Metrics) -> None:
+        if isinstance(value, tuple):
+            value = list(value)
+        meta[tag] = as_text(str(value) if isinstance(value, (list, bool)) else value)
+
+    return store_as_python
+
+
+# As Cassandra's protocol numbers them.
+_CONSISTENCIES = words("any, one, two, three, quorum, all, local_quorum, each_quorum, serial, local_serial, local_one")
+
+
+def _consistency(value: Any, meta: Meta, metrics: Metrics) -> None:
+    level = _CONSISTENCIES.index(value) if value in _CONSISTENCIES else value
+    store("cassandra.consistency_level", level, meta, metrics)
+
+
 class Targets(dict[str, Target]):
     """A table that answers for every key: captured headers and `datadog.*` by prefix, others under their own name."""
 
@@ -286,8 +306,11 @@ SQL: dict[str, Target] = _DATABASE | {
     "db.query.text": None,
     "db.statement": None,
     "db.operation.batch.size": _noted("sql.executemany"),
+    "spanbridge.db.batch": _noted("sql.executemany"),
     "spanbridge.db.trace_injected": _noted("_dd.dbm_trace_injected"),
+    "postgresql.application_name": "db.application",
 }
+SQLALCHEMY: dict[str, Target] = SQL | dict.fromkeys(("db.namespace", "db.name"), string("db.name", "sql.db"))
 REDIS: dict[str, Target] = _DATABASE | {
     "db.query.text": "redis.raw_command",
     "db.statement": "redis.raw_command",
@@ -303,6 +326,10 @@ MEMCACHED: dict[str, Target] = _DATABASE | {
     "db.statement": "memcached.query",
     "db.operation.name": None,
 }
+FLASK_CACHE: dict[str, Target] = MEMCACHED | {
+    "flask_cache.key": _as_python("flask_cache.key"),
+    "db.namespace": number("out.redis_db"),
+}
 MONGODB: dict[str, Target] = _DATABASE | {
     "db.query.text": "mongodb.query",
     "db.statement": "mongodb.query",
@@ -311,11 +338,12 @@ MONGODB: dict[str, Target] = _DATABASE | {
     "db.collection.name": "mongodb.collection",
     "db.mongodb.collection": "mongodb.collection",
     "db.operation.name": None,
+    "mongodb.ordered": _as_python("mongodb.ordered"),
 }
 CASSANDRA: dict[str, Target] = SQL | {
     "db.namespace": "cassandra.keyspace",
     "db.name": "cassandra.keyspace",
-    "cassandra.consistency.level": "cassandra.consistency_level",
+    "cassandra.consistency.level": _consistency,
     "db.operation.batch.size": number("cassandra.batch_size"),
 }
 ELASTICSEARCH: dict[str, Target] = _DATABASE | {
@@ -453,6 +481,20 @@ def redis_arguments(attributes: Attributes, meta: Meta, metrics: Metrics) -> Non
     command = meta.get("redis.raw_command")
     if command and "redis.args_length" not in metrics and "redis.pipeline_length" not in metrics:
         metrics["redis.args_length"] = command.count(" ") + 1
+
+
+def mongodb_documents(attributes: Attributes, meta: Meta, metrics: Metrics) -> None:
+    """Count the documents that an insert sends."""
+    if attributes.get("db.operation.name") == "insert":
+        metrics["mongodb.documents"] = metrics.get("db.operation.batch.size", 1)
+
+
+def cassandra_answer(attributes: Attributes, meta: Meta, metrics: Metrics) -> None:
+    """Say whether there are several pages; show the statements of a batch, which are not its resource."""
+    if "error.type" not in attributes:
+        meta["cassandra.paginated"] = str("cassandra.page_number" in metrics)
+    if "cassandra.batch_size" in metrics and (shown := text(attributes, "db.query.text")):
+        meta["cassandra.query"] = shown
 
 
 # The prefixes of endpoints, by which ddtrace calls services, for spans that do not tell theirs: where it is not the

@@ -310,6 +310,12 @@ def test_span_sampling_rules_may_stand_in_a_file(
             {"DD_DJANGO_INSTRUMENT_CACHES": "1"},
             {"integrations.django.cache_spans": True, "integrations.djangorestframework.cache_spans": True},
         ),
+        ({"DD_TRACE_MONGODB_OBFUSCATION": "true"}, {}),
+        (
+            {"DD_TRACE_MONGODB_OBFUSCATION": "false"},
+            {"integrations.pymongo.capture_statement": True, "integrations.mongoengine.capture_statement": True},
+        ),
+        ({"DD_TRACE_MEMCACHED_COMMAND_ENABLED": "false"}, {"integrations.pymemcache.capture_keys": False}),
         ({"DD_TRACE_HEADER_TAGS": "X-User:user, Host"}, {"http.header_tags": {"x-user": "user", "host": ""}}),
         ({"DD_HTTP_SERVER_TAG_QUERY_STRING": "false"}, {"http.server.query_string": False}),
         ({"DD_TRACE_HTTP_CLIENT_TAG_QUERY_STRING": "false"}, {"http.client.query_string": False}),

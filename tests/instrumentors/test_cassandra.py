@@ -73,6 +73,8 @@ def test_a_statement(session: Any, spans: Spans, cassandra_server: Server, paylo
     ((mapped,),) = payload()
     names = (mapped["service"], mapped["name"], mapped["resource"], mapped["type"])
     assert names == ("cassandra", "cassandra.query", "SELECT a FROM t WHERE b = ?", "cassandra")
+    assert mapped["metrics"]["cassandra.consistency_level"] == 4
+    assert (mapped["meta"]["cassandra.cluster"], mapped["meta"]["cassandra.paginated"]) == ("standin", "False")
 
 
 def test_prepared_statements(session: Any, spans: Spans) -> None:
@@ -94,6 +96,8 @@ def test_batches(session: Any, spans: Spans, payload: Payload) -> None:
     assert "secret" not in repr(span)
     ((mapped,),) = payload()
     assert mapped["resource"] == "BatchStatement"
+    assert mapped["meta"]["cassandra.query"] == "INSERT INTO t (a, b) VALUES (?); INSERT INTO t (a, b) VALUES (?)"
+    assert mapped["metrics"]["cassandra.batch_size"] == 4
 
 
 def test_each_page_is_a_round_trip(session: Any, spans: Spans, payload: Payload) -> None:
@@ -101,6 +105,7 @@ def test_each_page_is_a_round_trip(session: Any, spans: Spans, payload: Payload)
     assert texts(spans) == ["SELECT a FROM pages"] * 2
     assert [span["attributes"]["cassandra.page_number"] for span in spans] == [1, 2]
     assert [span["attributes"]["db.response.returned_rows"] for span in spans] == [2, 2]
+    assert [row["meta"]["cassandra.paginated"] for row, *_ in payload()] == ["True", "True"]
 
 
 def test_a_further_page_after_a_first_that_was_answered_at_once(session: Any, spans: Spans) -> None:

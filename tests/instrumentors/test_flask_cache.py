@@ -69,7 +69,7 @@ def test_a_call(made: Any, spans: Spans, payload: Payload, monkeypatch: pytest.M
     assert mapped_names == ("shop", "flask_cache.cmd", "get", "cache")
 
 
-def test_every_method(made: Any, spans: Spans) -> None:
+def test_every_method(made: Any, spans: Spans, payload: Payload) -> None:
     cache = made(CACHE_TYPE=SIMPLE)
     FlaskCacheInstrumentor().instrument()
     cache.set("a", "secret")
@@ -86,6 +86,7 @@ def test_every_method(made: Any, spans: Spans) -> None:
         "clear",
     ]
     assert spans[2]["attributes"]["flask_cache.key"] == ("c", "d")
+    assert payload()[2][0]["meta"]["flask_cache.key"] == "['c', 'd']"
     assert spans[3]["attributes"]["db.response.returned_rows"] == 1
     assert "secret" not in repr(list(spans))
 
@@ -111,6 +112,7 @@ def test_the_store_has_its_own_span_below(made: Any, spans: Spans, redis_server:
     inner, outer = spans[0], spans[-1]
     assert (inner["kind"], outer["kind"], inner["parent"]) == ("CLIENT", "INTERNAL", "set")
     assert (outer["attributes"]["server.address"], outer["attributes"]["server.port"]) == redis_server
+    assert payload()[-1][0]["metrics"]["out.redis_db"] == 0
 
 
 def test_failures(made: Any, spans: Spans, monkeypatch: pytest.MonkeyPatch) -> None:

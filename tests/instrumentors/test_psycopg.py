@@ -17,7 +17,7 @@ from spanbridge.instrumentors.psycopg import PsycopgInstrumentor
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from spanbridge.testing import Spans
+    from spanbridge.testing import Payload, Spans
     from tests.servers import Server
 
 SECRET = "topsecret"
@@ -49,6 +49,12 @@ def names(spans: Spans) -> list[str]:
 
 def texts(spans: Spans) -> list[str | None]:
     return [span["attributes"].get("db.query.text") for span in spans]
+
+
+def test_what_a_program_calls_itself(conninfo: str, spans: Spans, payload: Payload) -> None:
+    with closing(psycopg.connect(f"{conninfo} application_name=checkout")) as connection:
+        connection.execute("SELECT 1")
+    assert payload()[0][0]["meta"]["db.application"] == "checkout"
 
 
 def test_a_statement_is_one_client_span(connection: Any, spans: Spans, postgres_server: Server) -> None:

@@ -28,7 +28,7 @@ from tests.environments import clean_variables
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from spanbridge.testing import Spans
+    from spanbridge.testing import Payload, Spans
     from tests.servers import Server
 
 SECRET = "topsecret"
@@ -311,16 +311,25 @@ def test_connections_may_have_spans(dsn: str, spans: Spans) -> None:
     assert names(spans) == ["CONNECT"]
 
 
-def test_fetches_may_have_spans(dsn: str, spans: Spans) -> None:
+def test_fetches_may_have_spans(dsn: str, spans: Spans, payload: Payload) -> None:
     Psycopg2Instrumentor().uninstrument()
     Psycopg2Instrumentor().instrument(trace_fetch=True)
     with closing(psycopg2.connect(dsn)) as connection:
         cursor = connection.cursor()
         cursor.execute("SELECT 1")
         assert cursor.fetchone() == (1,)
+        assert cursor.fetchmany() == cursor.fetchmany(2) == cursor.fetchmany(size=3) == []
         assert cursor.fetchall() == []
-    assert names(spans) == ["SELECT", "FETCHONE", "FETCHALL"]
-    assert texts(spans) == ["SELECT ?"] * 3
+    assert names(spans) == ["SELECT", "FETCHONE", *["FETCHMANY"] * 3, "FETCHALL"]
+    assert texts(spans) == ["SELECT ?"] * 6
+    sizes = [row["metrics"].get("db.fetch.size") for row, *_ in payload()]
+    assert sizes == [None, None, 1, 2, 3, None]
+
+
+def test_what_a_program_calls_itself(dsn: str, spans: Spans, payload: Payload) -> None:
+    with closing(psycopg2.connect(f"{dsn} application_name=checkout")) as connection:
+        connection.cursor().execute("SELECT 1")
+    assert payload()[0][0]["meta"]["db.application"] == "checkout"
 
 
 def test_c_code_takes_them_as_its_own(connection: Any) -> None:

@@ -89,6 +89,18 @@ def test_what_is_sought(client: Any, spans: Spans) -> None:
     assert "secret" not in repr(list(spans))
 
 
+def test_writes(client: Any, spans: Spans, payload: Payload) -> None:
+    users = client.shop.writes
+    users.insert_one({"name": "secret"})
+    users.insert_many([{"_id": 1}, {"_id": 2}], ordered=False)
+    users.update_many({}, {"$set": {"name": "secret"}})
+    users.find_one({})
+    users.drop()
+    told = ("mongodb.ordered", "mongodb.documents", "db.row_count")
+    rows = [[(row["meta"] | row["metrics"]).get(tag) for tag in told] for row, *_ in payload()]
+    assert rows == [["True", 1, 1], ["False", 2, 2], ["True", None, 3], [None, None, 1], [None, None, None]]
+
+
 def test_batches_of_a_cursor(client: Any, spans: Spans, payload: Payload) -> None:
     assert len(list(client.shop.users.find({}).batch_size(4))) == 10
     assert names(spans) == ["find users", "getMore users", "getMore users"]
@@ -186,13 +198,15 @@ def test_hooks(spans: Spans, mongodb_server: Server) -> None:
     assert spans[1]["attributes"]["failed"] == raised.value.code
 
 
-def test_values_when_asked(spans: Spans, mongodb_server: Server) -> None:
+def test_values_when_asked(spans: Spans, mongodb_server: Server, payload: Payload) -> None:
     PymongoInstrumentor().instrument(capture_statement=True)
     client = pymongo.MongoClient(mongodb_server.host, mongodb_server.port)
     client.shop.users.find_one({"age": 5})
     with suppress_instrumentation():
         client.close()
     assert texts(spans) == ["{'age': 5}"]
+    ((mapped,),) = payload()
+    assert (mapped["resource"], mapped["meta"]["mongodb.query"]) == ("find users", "{'age': 5}")
 
 
 def test_names_of_contrib(spans: Spans, mongodb_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,6 +55,31 @@ def test_a_command(client: Any, spans: Spans, redis_server: Server, payload: Pay
     assert names == ("redis", "redis.command", "SET", "redis")
 
 
+@needs_cluster  # what is as new
+def test_what_a_client_calls_itself(spans: Spans, redis_server: Server, payload: Payload) -> None:
+    RedisInstrumentor().instrument()
+    client = redis.Redis(redis_server.host, redis_server.port, client_name="checkout")
+    client.get("a")
+    client.pipeline().get("a").get("b").execute()
+    assert [row["meta"]["redis.client_name"] for row, *_ in payload()] == ["checkout"] * 2
+    client.connection_pool.disconnect()
+
+
+def test_commands_that_do_not_fit_tell_how_long_they_are(client: Any, spans: Spans, payload: Payload) -> None:
+    client.mget([f"key-{number}" for number in range(1_000)])
+    client.mget("a", "b")
+    assert [chunk[0]["metrics"]["redis.args_length"] for chunk in payload()] == [1_001, 3]
+
+
+@pytest.mark.parametrize(("switch", "resource"), [("true", "SET"), ("false", "SET a ?")])
+def test_resources_may_have_keys(
+    client: Any, payload: Payload, monkeypatch: pytest.MonkeyPatch, switch: str, resource: str
+) -> None:
+    client.set("a", "secret")
+    monkeypatch.setenv("DD_REDIS_RESOURCE_ONLY_COMMAND", switch)
+    assert payload()[0][0]["resource"] == resource
+
+
 def test_reading_commands_tell_how_many_keys_they_found(client: Any, spans: Spans) -> None:
     client.execute_command("MSET", "a", "1", "b", "")
     client.execute_command("HSET", "h", "f", "1")
@@ -220,10 +245,10 @@ def test_asyncio_cluster(spans: Spans, redis_cluster_server: Server) -> None:
 
     async def work() -> None:
         client = redis.asyncio.RedisCluster(redis_cluster_server.host, redis_cluster_server.port)
-        await client.initialize()
         await client.set("a", "1")
         await client.pipeline().set("a", 1).get("b").execute()
         await client.aclose()
 
     asyncio.run(work())
     assert texts(spans)[-2:] == ["SET a ?", "SET a ?\nGET b"]
+    assert [span["attributes"]["server.port"] for span in spans[-2:]] == [redis_cluster_server.port] * 2

@@ -24,7 +24,7 @@ from spanbridge.instrumentors.sqlalchemy import SQLAlchemyInstrumentor
 from spanbridge.instrumentors.sqlite3 import SQLite3Instrumentor
 
 if TYPE_CHECKING:
-    from spanbridge.testing import Spans
+    from spanbridge.testing import Payload, Spans
     from tests.servers import Server
 
 SECRET = "topsecret"
@@ -58,7 +58,7 @@ def run(engine: Any, statement: str = "SELECT 1 AS mine, 'topsecret'") -> Any:
         return [tuple(row) for row in connection.execute(text(statement)).fetchall()]
 
 
-def test_a_statement_is_one_client_span(spans: Spans) -> None:
+def test_a_statement_is_one_client_span(spans: Spans, payload: Payload) -> None:
     engine = create_engine("sqlite:///:memory:")
     assert run(engine) == [(1, SECRET)]
     [span] = spans
@@ -69,6 +69,8 @@ def test_a_statement_is_one_client_span(spans: Spans) -> None:
         "db.operation.name": "SELECT",
         "db.query.text": "SELECT ? AS mine, ?",
     }
+    ((mapped,),) = payload()
+    assert mapped["meta"]["sql.db"] == mapped["meta"]["db.name"] == ":memory:"
 
 
 def test_engines_made_before_and_by_any_means(spans: Spans) -> None:
@@ -99,6 +101,7 @@ def test_the_outermost_layer_alone(postgres_url: str, postgres_server: Server, s
     # What the URL does not say, the driver has told.
     assert span["attributes"]["server.address"] == postgres_server.host
     assert span["attributes"]["server.port"] == postgres_server.port
+    assert span["attributes"]["db.namespace"] == "postgres"
     assert span["attributes"]["db.response.returned_rows"] == 1
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+from contextlib import closing
 from sqlite3 import connect as connect_held_earlier
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from spanbridge.instrumentors.sqlite3 import SQLite3Instrumentor
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from spanbridge.testing import Spans
+    from spanbridge.testing import Payload, Spans
 
 ORIGINAL = [sqlite3.connect]  # in a list, for wherever a module holds it, it is replaced
 INSERT = "INSERT INTO items VALUES (?)"
@@ -94,9 +95,25 @@ def test_a_with_block_commits_and_rolls_back(connection: sqlite3.Connection) -> 
     assert not connection.in_transaction
 
 
-def test_generators_are_parameters(connection: sqlite3.Connection, spans: Spans) -> None:
+def test_fetches_may_have_spans(spans: Spans, payload: Payload) -> None:
+    SQLite3Instrumentor().uninstrument()
+    SQLite3Instrumentor().instrument(trace_fetch=True)
+    with closing(sqlite3.connect(":memory:")) as connection:
+        cursor = connection.cursor()
+        cursor.execute("SELECT 'secret'")
+        assert (cursor.fetchmany(2), cursor.fetchone()) == ([("secret",)], None)
+        assert connection.execute("SELECT 1").fetchall() == [(1,)]
+    assert names(spans) == ["SELECT", "FETCHMANY", "FETCHONE", "SELECT", "FETCHALL"]
+    rows = [row for row, *_ in payload()]
+    assert [row["name"] for row in rows[1:3]] == ["sqlite.query.fetchmany", "sqlite.query.fetchone"]
+    assert {row["resource"] for row in rows} == {"SELECT ?"}
+    assert [row["metrics"].get("db.fetch.size") for row in rows] == [None, 2, None, None, None]
+
+
+def test_generators_are_parameters(connection: sqlite3.Connection, spans: Spans, payload: Payload) -> None:
     connection.cursor().executemany(INSERT, ((number,) for number in range(5)))
     assert "db.operation.batch.size" not in spans[0]["attributes"]
+    assert payload()[0][0]["meta"]["sql.executemany"] == "true"
     assert spans[0]["attributes"]["db.response.returned_rows"] == 5
     assert connection.execute("SELECT sum(id) FROM items").fetchone() == (10,)
 

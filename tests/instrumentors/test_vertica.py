@@ -17,7 +17,7 @@ from spanbridge.instrumentors.vertica import VerticaInstrumentor
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from spanbridge.testing import Spans
+    from spanbridge.testing import Payload, Spans
     from tests.servers import Server
 
 
@@ -48,6 +48,17 @@ def test_a_statement_is_one_client_span(connection: Any, spans: Spans, vertica_s
         "db.operation.name": "SELECT",
         "db.query.text": "SELECT ?, ?",
     }
+
+
+def test_fetches_may_have_spans(vertica_server: Server, spans: Spans, payload: Payload) -> None:
+    VerticaInstrumentor().instrument(trace_fetch=True)
+    where = {"host": vertica_server.host, "port": vertica_server.port, "database": "shop", "tlsmode": "disable"}
+    with closing(vertica_python.connect(user="me", password="", **where)) as connection:
+        cursor = connection.cursor()
+        cursor.execute("SELECT 1")
+        cursor.fetchone()
+    names = [(row["name"], row["resource"]) for row, *_ in payload()]
+    assert names == [("vertica.query", "SELECT ?"), ("vertica.fetchone", "vertica.fetchone")]
 
 
 def test_transactions_are_statements(connection: Any, spans: Spans) -> None:

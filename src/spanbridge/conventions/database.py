@@ -41,9 +41,10 @@ class Target:
         user: who is logged in.
         host: the server's address.
         port: the server's port.
+        more: further attributes that all spans of the connection share, where names are not contrib's.
     """
 
-    __slots__ = ("_rendered", "host", "namespace", "port", "system", "user")
+    __slots__ = ("_rendered", "host", "more", "namespace", "port", "system", "user")
 
     def __init__(
         self,
@@ -52,12 +53,14 @@ class Target:
         user: str | None = None,
         host: str | None = None,
         port: int | None = None,
+        more: tuple[tuple[str, Any], ...] = (),
     ) -> None:
         self.system = system
         self.namespace = namespace
         self.user = user
         self.host = host
         self.port = port
+        self.more = more
         self._rendered: tuple[Semconv, dict[str, Any]] | None = None
 
     def attributes(self, semconv: Semconv) -> dict[str, Any]:
@@ -65,6 +68,8 @@ class Target:
         if self._rendered is None or self._rendered[0] is not semconv:
             rows = _rows(semconv)
             values = {key: value for key, field in rows if (value := getattr(self, field)) is not None and value != ""}
+            if not semconv.contrib:
+                values.update(self.more)
             self._rendered = (semconv, values)
         return self._rendered[1]
 
@@ -90,7 +95,7 @@ class Query:
         target: where it goes.
         statement: the text as the application wrote it; "" when there is none.
         verb: the `db.operation.name`, found in the statement when not given.
-        batch: how many sets of parameters, None for a single execution.
+        batch: how many sets of parameters, `UNCOUNTED` or None for a single execution.
         parameters: what the statement is filled with; leaves the process only if `capture_parameters` asks for it.
         cursor: the driver's cursor, asked for its row count afterwards, or the connection.
     """
@@ -130,9 +135,16 @@ def text_of(statement: Any, connection: Any = None) -> str:
 
 
 @lru_cache(maxsize=256)
-def shared_target(system: str, namespace: str | None, user: str | None, host: str | None, port: int | None) -> Target:
+def shared_target(
+    system: str,
+    namespace: str | None,
+    user: str | None,
+    host: str | None,
+    port: int | None,
+    more: tuple[tuple[str, Any], ...] = (),
+) -> Target:
     """Answer the one `Target` of its kind: connections are many, databases few, and each remembers its attributes."""
-    return Target(system, namespace, user, host, port)
+    return Target(system, namespace, user, host, port, more)
 
 
 def first_word(statement: str) -> str:
@@ -143,9 +155,13 @@ def first_word(statement: str) -> str:
     return words[0] if words else ""
 
 
-def batch_size(parameters: Any) -> int | None:
-    """Answer how many sets of parameters there are; None where counting would consume them."""
-    return len(parameters) if isinstance(parameters, (list, tuple)) else None
+UNCOUNTED = -1
+"""The size of a batch whose sets of parameters cannot be counted but by consuming them."""
+
+
+def batch_size(parameters: Any) -> int:
+    """Answer how many sets of parameters there are, or `UNCOUNTED`."""
+    return len(parameters) if isinstance(parameters, (list, tuple)) else UNCOUNTED
 
 
 def text_attributes(statement: str, system: str, semconv: Semconv) -> dict[str, str]:
@@ -195,7 +211,10 @@ def operation(
             return rendered
         rendered = dict(rendered)
         if query.batch is not None and not contrib:
-            rendered["db.operation.batch.size"] = query.batch
+            if query.batch == UNCOUNTED:
+                rendered["spanbridge.db.batch"] = True
+            else:
+                rendered["db.operation.batch.size"] = query.batch
         if captures and query.parameters is not None:
             rendered["db.statement.parameters"] = str(query.parameters)
         return rendered
@@ -213,6 +232,15 @@ def operation(
         if code and not contrib:
             span.set_attribute("db.response.status_code", code)
 
+    told = _STABLE_PEER if contrib else (*_STABLE_PEER, ("db.namespace", "namespace"))
+
+    def enrich(outer: Span, query: Query) -> None:
+        """Tell the outer layer's span where its statement went, unless it knows."""
+        for key, field in told:
+            value = getattr(query.target, field)
+            if value is not None and not has_attribute(outer, key):
+                outer.set_attribute(key, value)
+
     return Operation(
         SpanKind.CLIENT,
         describe,
@@ -223,19 +251,12 @@ def operation(
         prepare=prepare,
         succeeded=None if contrib else succeeded,
         failed=failed,
-        enrich=_enrich,
+        enrich=enrich,
     )
 
 
 def _without_values(text: str, query: Query) -> str:
     return without_values(text, query.statement, dialect_of(query.target.system), query.parameters)
-
-
-def _enrich(outer: Span, query: Query) -> None:
-    """Tell the outer layer's span where its statement went, unless it knows."""
-    for key, value in (("server.address", query.target.host), ("server.port", query.target.port)):
-        if value is not None and not has_attribute(outer, key):
-            outer.set_attribute(key, value)
 
 
 # mysqlclient's cursors that do not know theirs say 2 ** 64 - 1, others -1.

@@ -106,7 +106,11 @@ class Driver:
         """Ask a connection where it leads."""
         found = {name: attribute(connection, path) for name, path in self.attributes.items()}
         database, user, host = (as_text(found.get(name)) or None for name in ("database", "user", "host"))
-        return shared_target(self.system, database, user, host, as_port(found.get("port")))
+        return shared_target(self.system, database, user, host, as_port(found.get("port")), self.more(connection))
+
+    def more(self, connection: Any) -> tuple[tuple[str, Any], ...]:
+        """Answer what else a connection's spans say of it."""
+        return ()
 
     def knows(self, connection: Any) -> bool:
         """Say whether an object is of the driver's own classes, or of one that inherits from them."""
@@ -212,7 +216,7 @@ class Driver:
             target, statement = self.target_of(cursor), self._statements.get(cursor, "")
             return None if target is None else Query(target, statement, verb=method.upper(), cursor=cursor)
 
-        return database.operation(setup, describe)
+        return database.operation(setup, describe, prepare=_note_size if method == "fetchmany" else None)
 
     def connecting(self, setup: Setup) -> Operation[Query]:
         """Compile what opens a connection."""
@@ -277,6 +281,25 @@ class Driver:
             return original
         follow = traced if setup.options.get("trace_connect") else traced_failures
         return follow(original, setup, self.connecting(setup))
+
+
+def _note_size(scope: Scope[Query]) -> None:
+    """Note how many rows a `fetchmany` asks for."""
+    size = passed(scope.args, scope.kwargs, 1, ("size",)) or getattr(scope.args[0], "arraysize", None)
+    if isinstance(size, int):
+        scope.span.set_attribute("db.fetch.size", size)
+
+
+class PostgresDriver(Driver):
+    """A driver whose connections know what the server calls their program."""
+
+    def more(self, connection: Any) -> tuple[tuple[str, Any], ...]:
+        """Answer the program's name, as the server has last told it: nothing is sent."""
+        ask = getattr(connection, "get_parameter_status", None) or attribute(connection, "info.parameter_status")
+        with suppress(Exception):  # a closed connection does not tell
+            if name := ask and ask("application_name"):
+                return (("postgresql.application_name", name),)
+        return ()
 
 
 def trace_factory(driver: Driver, connection: Any, attribute: str, setup: Setup, default: Any = None) -> bool:

@@ -93,7 +93,7 @@ class Command:
         started: PyMongo's event of its start.
     """
 
-    __slots__ = ("batch", "collection", "ended", "name", "started", "target")
+    __slots__ = ("batch", "collection", "ended", "name", "ordered", "started", "target")
 
     def __init__(self, started: Any) -> None:
         self.started = started
@@ -106,6 +106,7 @@ class Command:
         self.collection = collection if isinstance(collection, str) else ""
         writes = started.command.get(_WRITES.get(self.name, ""))
         self.batch = len(writes) if isinstance(writes, list) and len(writes) > 1 else None
+        self.ordered = None if writes is None else bool(started.command.get("ordered", True))
 
 
 def _contrib_statement(command: Command, *, capture: bool) -> str:
@@ -148,6 +149,8 @@ def _operation(setup: Setup) -> Operation[Command]:
             rendered["db.operation.name"] = command.name
             if command.batch:
                 rendered["db.operation.batch.size"] = command.batch
+            if command.ordered is not None:
+                rendered["mongodb.ordered"] = command.ordered
         return rendered
 
     def opened(span: Span, command: Command) -> None:
@@ -157,6 +160,9 @@ def _operation(setup: Setup) -> Operation[Command]:
     def succeeded(span: Span, command: Command, ended: Any) -> None:
         if not contrib:
             _describe_reply(span, ended.reply)
+            # What a driver of SQL would call the row count.
+            if command.ordered is not None and isinstance(written := ended.reply.get("n"), int):
+                span.set_attribute("db.response.returned_rows", written)
         if response_hook is not None:
             response_hook(span, ended)
 
