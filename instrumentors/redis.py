@@ -11,7 +11,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from spanbridge.conventions import http, keyvalue
-from spanbridge.conventions.commands import key_text, masked
+from spanbridge.conventions.commands import WHOLE, key_text, masked, redis_command, redis_operation
 from spanbridge.conventions.database import Target
 from spanbridge.conventions.keyvalue import Command
 from spanbridge.core.instrumentor import Instrumentor
@@ -42,12 +42,18 @@ def _target_of(client: Any) -> Target:
     pool = getattr(client, "connection_pool", None)
     settings = getattr(pool, "connection_kwargs", None)
     if settings is not None:
-        get = settings.get
-        return _target(get("host", "localhost"), get("port", 6379), get("path"), get("db") or 0, get("client_name"))
+        return _target(
+            settings.get("host", "localhost"),
+            settings.get("port", 6379),
+            settings.get("path"),
+            settings.get("db") or 0,
+            settings.get("client_name"),
+        )
     manager = getattr(client, "nodes_manager", None)
     node = getattr(manager, "default_node", None)
     if node is None:  # before the first command of an asyncio client
-        node = next(iter(getattr(manager, "startup_nodes", {}).values()), None)
+        nodes = getattr(manager, "startup_nodes", ())  # a list before 5.0
+        node = next(iter(nodes.values() if isinstance(nodes, dict) else nodes), None)
     return _target(getattr(node, "host", None), getattr(node, "port", None), None, 0)
 
 
@@ -60,7 +66,12 @@ def _single(setup: Setup) -> Callable[..., Command | None]:
     def describe(client: Any, *args: Any, **options: Any) -> Command | None:
         if not args:
             return None
-        return keyvalue.redis_single(_target_of(client), args, (client, args, options), keys=keys)
+        command = Command(
+            _target_of(client), redis_operation(args), redis_command(args, keys=keys), (client, args, options)
+        )
+        if len(args) > WHOLE:
+            command.extra = {"db.redis.args_length": len(args)}
+        return command
 
     return describe
 

@@ -17,6 +17,9 @@ TEXT_LIMIT = 1_000
 KEY_LIMIT = 100
 """Characters of a key; a longer one is cut there and ends in `...`."""
 
+WHOLE = 9
+"""How many arguments a command may have for its text to be whole, and tell their number, however long they are."""
+
 # Arguments that can show: each takes a blank and a character at least.
 _ARGUMENTS = TEXT_LIMIT // 2 + 1
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.trace import SpanKind
 
 from spanbridge.conventions import http
-from spanbridge.conventions.commands import TEXT_LIMIT, redis_command, redis_operation
+from spanbridge.conventions.commands import redis_command, redis_operation
 from spanbridge.conventions.database import text_keys
 from spanbridge.core.options import Option, boolean
 from spanbridge.core.tracing import DATABASE, HTTP, Operation, record_failure, traced
@@ -63,13 +63,6 @@ class Command:
 
 # Commands of a pipeline that are written out; how many there are is told by `db.operation.batch.size`.
 _SHOWN = 100
-
-
-def redis_single(target: Target, args: Sequence[Any], source: tuple[Any, ...] = (), *, keys: bool) -> Command:
-    """Describe a command of Redis by its arguments; their number can be read from the text, unless that was cut."""
-    text = redis_command(args, keys=keys)
-    extra = {"db.redis.args_length": len(args)} if len(text) == TEXT_LIMIT else None
-    return Command(target, redis_operation(args), text, source, extra=extra)
 
 
 def redis_batch(
