@@ -142,15 +142,6 @@ def string(tag: str, also: str = "") -> Store:
     return store_text
 
 
-def flag(tag: str) -> Store:
-    """Store a boolean as Python writes it, which is how ddtrace has it."""
-
-    def store_flag(value: Any, meta: Meta, metrics: Metrics) -> None:
-        meta[tag] = str(value) if isinstance(value, bool) else as_text(value)
-
-    return store_flag
-
-
 def joined(tag: str) -> Store:
     """Store a list of texts (captured headers) as one."""
 
@@ -400,8 +391,8 @@ CELERY: dict[str, Target] = _MESSAGING | {
     "messaging.destination.name": "celery.routing_key",
     "messaging.destination": "celery.routing_key",
     "celery.task_name": None,  # the resource
-    "celery.delivery_info.is_eager": flag("celery.delivery_info.is_eager"),
-    "celery.delivery_info.redelivered": flag("celery.delivery_info.redelivered"),
+    "celery.delivery_info.is_eager": _as_python("celery.delivery_info.is_eager"),
+    "celery.delivery_info.redelivered": _as_python("celery.delivery_info.redelivered"),
 }
 KOMBU: dict[str, Target] = _MESSAGING | {
     "messaging.message.body.size": number("kombu.body_length"),

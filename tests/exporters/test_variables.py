@@ -42,6 +42,7 @@ def test_aliases_and_counterparts_belong_to_a_variable() -> None:
         "DATADOG_REDIS_ANALYTICS_SAMPLE_RATE", "DD_PROFILING_CAPTURE_PCT", "DD_RUNTIME_METRICS_EXPERIMENTAL_ENABLED",
         "DD_DJANGO_CACHE_SERVICE_NAME", "DD_TRACE_CLOUD_PAYLOAD_TAGGING_MAX_DEPTH",
         "DD_DJANGO_INCLUDE_USER_EMAIL", "DD_TRACE_WEBSOCKET_MESSAGES_SEPARATE_TRACES",
+        "DD_REDISCLUSTER_CMD_MAX_LENGTH",
     ],
 )  # fmt: skip
 def test_what_does_nothing_says_so_once(

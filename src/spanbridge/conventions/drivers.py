@@ -295,8 +295,8 @@ class PostgresDriver(Driver):
 
     def more(self, connection: Any) -> tuple[tuple[str, Any], ...]:
         """Answer the program's name, as the server has last told it: nothing is sent."""
-        ask = getattr(connection, "get_parameter_status", None) or attribute(connection, "info.parameter_status")
         with suppress(Exception):  # a closed connection does not tell
+            ask = getattr(connection, "get_parameter_status", None) or attribute(connection, "info.parameter_status")
             if name := ask and ask("application_name"):
                 return (("postgresql.application_name", name),)
         return ()
