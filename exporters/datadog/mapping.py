@@ -265,8 +265,8 @@ class SpanMapper:
                 events = events if row is None else _without(events, exception)  # error.stack has it
 
         trace_id, span_id = (context[0], context[1]) if context else (0, 0)  # a tuple, whose properties are slower
-        possible = type(start) is type(end) is int and 0 <= start <= end <= _LATEST
-        start, end = (start, end) if possible else _times(start, end)
+        if not (type(start) is type(end) is int and 0 <= start <= end <= _LATEST):
+            start, end = _times(start, end)
         mapped: dict[str, Any] = {
             "service": service,
             "name": operation,
