@@ -559,6 +559,8 @@ def naming(row: Row | None, kind: SpanKind) -> Callable[[str, Attributes], Names
         return partial(agent_names, kind)
     operation, resource, type_, measured = row.operation, row.resource, row.type, row.measured
     inner_of, part_of, connect = row.inner, row.part, row.connect
+    if inner_of is main and part_of is main and isinstance(operation, str):
+        return lambda name, attributes: (operation, resource(name, attributes), type_, measured)
 
     def named(name: str, attributes: Attributes) -> Names:
         if inner_of is not main and (inner := inner_of(name, attributes)):
