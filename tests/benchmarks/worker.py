@@ -720,7 +720,7 @@ def _ddtrace_encoding(run: dict[str, Callable[[], object]]) -> tuple[float, floa
 
     class Keep:
         def process_trace(self, trace: Any) -> Any:
-            traces.append(list(trace))
+            traces.append([span for span in trace if span.name != "parent"])  # which is no operation
 
     aggregator.user_processors = [*aggregator.user_processors, Keep()]
     requests = SPANS_TO_ENCODE // len(run)
@@ -775,7 +775,7 @@ def main() -> None:
             figures[f"encoding as otlp, {recorder}"] = _microseconds_per_span(_otlp(), spans)
             figures[f"encoding as datadog, {recorder}"] = _microseconds_per_span(_datadog(spans), spans)
     if variant == "ddtrace" and set(names) >= set(ENCODED):
-        per_span, per_operation = _ddtrace_encoding({name: run[name] for name in (*ENCODED, "futures") if name in run})
+        per_span, per_operation = _ddtrace_encoding({name: run[name] for name in ENCODED})
         figures["encoding ddtrace"], figures["encoding ddtrace, per operation"] = per_span, per_operation
     libraries = (*(name.removesuffix("_server") for name in SERVERS), "requests", "redis", "celery")
     libraries = (*libraries, "grpcio", "jinja2", "botocore", "pymemcache", "psycopg2-binary", "psycopg", "sqlalchemy")
