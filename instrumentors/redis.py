@@ -11,7 +11,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from spanbridge.conventions import http, keyvalue
-from spanbridge.conventions.commands import WHOLE, key_text, masked, redis_command, redis_operation
+from spanbridge.conventions.commands import key_text, masked
 from spanbridge.conventions.database import Target
 from spanbridge.conventions.keyvalue import Command
 from spanbridge.core.instrumentor import Instrumentor
@@ -66,12 +66,7 @@ def _single(setup: Setup) -> Callable[..., Command | None]:
     def describe(client: Any, *args: Any, **options: Any) -> Command | None:
         if not args:
             return None
-        command = Command(
-            _target_of(client), redis_operation(args), redis_command(args, keys=keys), (client, args, options)
-        )
-        if len(args) > WHOLE:
-            command.extra = {"db.redis.args_length": len(args)}
-        return command
+        return keyvalue.redis_single(_target_of(client), args, (client, args, options), keys=keys)
 
     return describe
 

@@ -10,9 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from spanbridge.conventions import keyvalue
-from spanbridge.conventions.commands import WHOLE, redis_command, redis_operation
 from spanbridge.conventions.database import Target
-from spanbridge.conventions.keyvalue import Command
 from spanbridge.core.instrumentor import Instrumentor
 from spanbridge.core.patching import Library, Patch
 from spanbridge.version import __version__ as __version__
@@ -20,6 +18,7 @@ from spanbridge.version import __version__ as __version__
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from spanbridge.conventions.keyvalue import Command
     from spanbridge.core.tracing import Setup
 
 
@@ -40,12 +39,7 @@ def _single(setup: Setup) -> Callable[..., Command | None]:
     keys = setup.options["capture_keys"]
 
     def describe(client: Any, *args: Any, **options: Any) -> Command | None:
-        if not args:
-            return None
-        command = Command(_target_of(client), redis_operation(args), redis_command(args, keys=keys))
-        if len(args) > WHOLE:
-            command.extra = {"db.redis.args_length": len(args)}
-        return command
+        return keyvalue.redis_single(_target_of(client), args, keys=keys) if args else None
 
     return describe
 

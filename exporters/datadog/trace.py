@@ -220,11 +220,8 @@ class TraceRegistry:
         """Make the record of a trace whose first span is about to start, as `remember` keeps it."""
         state = self.get(trace_id)
         if state is None:
-            state, recent = TraceState.new(trace_id), self._recent
-            with self.lock:
-                recent[trace_id] = state
-                if len(recent) > self._most_recent:
-                    del recent[next(iter(recent))]
+            state = TraceState.new(trace_id)
+            self.remember(trace_id, state)
         return state
 
     def hold_begun(self, trace_id: int) -> TraceState | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.trace import SpanKind
 
 from spanbridge.conventions import http
-from spanbridge.conventions.commands import redis_command, redis_operation
+from spanbridge.conventions.commands import WHOLE, redis_command, redis_operation
 from spanbridge.conventions.database import text_keys
 from spanbridge.core.options import Option, boolean
 from spanbridge.core.tracing import DATABASE, HTTP, Operation, record_failure, traced
@@ -63,6 +63,12 @@ class Command:
 
 # Commands of a pipeline that are written out; how many there are is told by `db.operation.batch.size`.
 _SHOWN = 100
+
+
+def redis_single(target: Target, args: Sequence[Any], source: tuple[Any, ...] = (), *, keys: bool) -> Command:
+    """Describe one command of Redis by its arguments; a long one, whose text is cut, says how many they are."""
+    extra = {"db.redis.args_length": len(args)} if len(args) > WHOLE else None
+    return Command(target, redis_operation(args), redis_command(args, keys=keys), source, extra=extra)
 
 
 def redis_batch(
