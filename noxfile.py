@@ -301,6 +301,13 @@ def contrib(session: nox.Session) -> None:
 
 
 @nox.session(python=FOUND[MAIN])
+def own_suites(session: nox.Session) -> None:
+    """Run the libraries' own tests without us and under our launcher: what passes alone must pass with us."""
+    session.install("pytest")  # what starts the servers of the tests reports through it
+    session.run("python", "-m", "tests.own_suites", *session.posargs)
+
+
+@nox.session(python=FOUND[MAIN])
 def sdk_suite(session: nox.Session) -> None:
     """Run the SDK's own trace tests on our provider: `-- --sdk 1.36.0` for another version of it."""
     session.install("opentelemetry-sdk")

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +62,17 @@ def environment(
                     shutil.copy(origin, copy)
             _install(python, "--force-reinstall", "--no-deps", copy)
     return python
+
+
+def source_distribution(requirement: str, cache: Path, python: Path) -> Path:
+    """Return the unpacked source distribution of `name==version`, fetched once."""
+    name = requirement.replace("-", "_").replace("==", "-").lower()
+    if not (cache / name).exists():
+        fetch = ["-m", "pip", "download", "-qq", "--no-deps", "--no-binary", ":all:", "--dest", cache, requirement]
+        subprocess.run([str(python), *map(str, fetch)], check=True)
+        with tarfile.open(cache / f"{name}.tar.gz") as archive:
+            archive.extractall(cache, filter="data")
+    return cache / name
 
 
 @contextmanager

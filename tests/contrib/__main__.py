@@ -10,31 +10,22 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-import tarfile
 import tempfile
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
-from xml.etree import ElementTree as ET
+from typing import TYPE_CHECKING
 
 from tests.contrib.scope import EXEMPT, LAST_RELEASES, PRIVATE_NAMES, RELEASE, TARGETS
-from tests.environments import clean_variables, environment
+from tests.environments import clean_variables, environment, source_distribution
+from tests.junit import outcomes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from tests.junit import Outcome
 
 LIBRARIES = tuple(PRIVATE_NAMES)
 THRESHOLD = 0.95
 _PREFIX = "opentelemetry-instrumentation-"
 _COMMON = ("pytest", f"opentelemetry-test-utils=={RELEASE}", f"opentelemetry-util-http=={RELEASE}")
-
-
-class Outcome(NamedTuple):
-    """One of contrib's tests: its name, whether it passed, and the last line of its fault."""
-
-    name: str
-    passed: bool
-    fault: str
 
 
 def main() -> int:
@@ -50,9 +41,9 @@ def main() -> int:
     enough = True
     for library in arguments.libraries:
         python = _python(library, arguments.cache, baseline=arguments.baseline)
-        suite = _suite(library, arguments.cache, python)
-        outcomes = _run(python, suite, show=arguments.output, aliased=not arguments.baseline, opt_in=arguments.opt_in)
-        enough &= _judge(library, outcomes)
+        suite = source_distribution(f"{_PREFIX}{library}=={_release(library)}", arguments.cache, python)
+        results = _run(python, suite, show=arguments.output, aliased=not arguments.baseline, opt_in=arguments.opt_in)
+        enough &= _judge(library, results)
     return 0 if enough else 1
 
 
@@ -67,18 +58,6 @@ def _python(library: str, cache: Path, *, baseline: bool) -> Path:
 
 def _release(library: str) -> str:
     return LAST_RELEASES.get(library, RELEASE)
-
-
-def _suite(library: str, cache: Path, python: Path) -> Path:
-    """Return the unpacked source distribution of contrib's instrumentation of `library`, fetched once."""
-    name = f"{_PREFIX}{library}".replace("-", "_") + f"-{_release(library)}"
-    if not (cache / name).exists():
-        requirement = f"{_PREFIX}{library}=={_release(library)}"
-        fetch = ["-m", "pip", "download", "-qq", "--no-deps", "--no-binary", ":all:", "--dest", cache, requirement]
-        subprocess.run([str(python), *map(str, fetch)], check=True)
-        with tarfile.open(cache / f"{name}.tar.gz") as archive:
-            archive.extractall(cache, filter="data")
-    return cache / name
 
 
 def _run(python: Path, suite: Path, *, show: bool, aliased: bool, opt_in: str) -> list[Outcome]:
@@ -108,39 +87,29 @@ def _run(python: Path, suite: Path, *, show: bool, aliased: bool, opt_in: str) -
         )
         if show or not report.exists():
             print(done.stdout[-20000:], done.stderr[-5000:])
-        return list(_outcomes(report)) if report.exists() else []
+        return list(outcomes(report)) if report.exists() else []
 
 
-def _outcomes(report: Path) -> Iterator[Outcome]:
-    for case in ET.parse(report).iter("testcase"):
-        if case.find("skipped") is not None:
-            continue
-        fault = next((case.find(kind) for kind in ("failure", "error") if case.find(kind) is not None), None)
-        text = "" if fault is None else (fault.get("message") or fault.text or "failed").strip()
-        class_name = (case.get("classname") or "").rpartition(".")[2]
-        yield Outcome(f"{class_name}.{case.get('name')}", fault is None, " ".join(text.split())[:300])
-
-
-def _judge(library: str, outcomes: list[Outcome]) -> bool:
+def _judge(library: str, results: list[Outcome]) -> bool:
     """Print the score of one library and say whether it reaches the threshold."""
     public: list[Outcome] = []
     exempt: list[Outcome] = []
-    for outcome in outcomes:
+    for outcome in results:
         reasons = (
             rule.reason for rule in EXEMPT if rule.library == library and fnmatchcase(outcome.name, rule.pattern)
         )
         reason = next(reasons, None)
         (public if reason is None else exempt).append(outcome)
-    passed = sum(outcome.passed for outcome in public)
+    passed = sum(outcome.fault is None for outcome in public)
     share = passed / len(public) if public else 0.0
-    beyond = sum(outcome.passed for outcome in exempt)
+    beyond = sum(outcome.fault is None for outcome in exempt)
     print(
         f"{library:9} {passed} of {len(public)} public-behaviour tests pass ({share:.1%});"
         f" {beyond} of {len(exempt)} exempt ones pass too"
     )
     for outcome in public:
-        if not outcome.passed:
-            print(f"          FAILED {outcome.name}: {outcome.fault}")
+        if outcome.fault is not None:
+            print(f"          FAILED {outcome.name}: {outcome.fault[:300]}")
     return share >= THRESHOLD
 
 

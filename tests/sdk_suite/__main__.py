@@ -9,14 +9,13 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-import tarfile
 import tempfile
 from fnmatch import fnmatchcase
 from importlib.metadata import version
 from pathlib import Path
-from xml.etree import ElementTree as ET
 
-from tests.environments import clean_variables, environment
+from tests.environments import clean_variables, environment, source_distribution
+from tests.junit import outcomes
 
 _PLACE = Path(__file__).parent.resolve() / "place"
 _SUITES = ("tests/trace", "tests/context", "tests/shared_internal")
@@ -41,24 +40,13 @@ def main() -> int:
     utilities = f"opentelemetry-test-utils=={_beta(arguments.sdk)}"
     runner = ("pytest", "pytest-asyncio", "psutil", "flaky", "msgspec")
     python = environment(cache / arguments.sdk, sdk, utilities, *runner, with_spanbridge=True)
-    return _judge(_run(python, _suite(sdk, cache, python), arguments), arguments.sdk)
+    return _judge(_run(python, source_distribution(sdk, cache, python), arguments), arguments.sdk)
 
 
 def _beta(stable: str) -> str:
     """Answer the version of OpenTelemetry's unstable packages that goes with a stable one: 1.45.2 -> 0.66b2."""
     _, minor, patch = stable.split(".")
     return f"0.{int(minor) + 21}b{patch}"
-
-
-def _suite(requirement: str, cache: Path, python: Path) -> Path:
-    """Return the unpacked source distribution of the SDK, fetched once."""
-    name = requirement.replace("-", "_").replace("==", "-")
-    if not (cache / name).exists():
-        fetch = ["-m", "pip", "download", "-qq", "--no-deps", "--no-binary", ":all:", "--dest", cache, requirement]
-        subprocess.run([str(python), *map(str, fetch)], check=True)
-        with tarfile.open(cache / f"{name}.tar.gz") as archive:
-            archive.extractall(cache, filter="data")
-    return cache / name
 
 
 def _run(python: Path, suite: Path, arguments: argparse.Namespace) -> dict[str, str]:
@@ -73,25 +61,19 @@ def _run(python: Path, suite: Path, arguments: argparse.Namespace) -> dict[str, 
         done = subprocess.run(command, cwd=suite, env=variables, capture_output=True, text=True, check=False)
         if arguments.output or not report.exists():
             print(done.stdout[-20000:], done.stderr[-5000:])
-        outcomes = {}
-        for case in ET.parse(report).iter("testcase") if report.exists() else ():
-            if case.find("skipped") is None:
-                fault = next((case.find(kind) for kind in ("failure", "error") if case.find(kind) is not None), None)
-                words = "" if fault is None else (fault.get("message") or fault.text or "failed")
-                outcomes[f"{(case.get('classname') or '').rpartition('.')[2]}.{case.get('name')}"] = words
-        return outcomes
+        return {outcome.name: outcome.fault or "" for outcome in outcomes(report)} if report.exists() else {}
 
 
-def _judge(outcomes: dict[str, str], sdk: str) -> int:
+def _judge(results: dict[str, str], sdk: str) -> int:
     """Print the score, and say whether all tests of public behaviour pass."""
-    exempt = {name: reason for name in outcomes for pattern, reason in EXEMPT if fnmatchcase(name, pattern)}
-    public = {name: fault for name, fault in outcomes.items() if name not in exempt}
+    exempt = {name: reason for name in results for pattern, reason in EXEMPT if fnmatchcase(name, pattern)}
+    public = {name: fault for name, fault in results.items() if name not in exempt}
     failed = {name: fault for name, fault in public.items() if fault}
     print(f"opentelemetry-sdk {sdk}: {len(public) - len(failed)} of {len(public)} tests of public behaviour pass")
     for name, fault in failed.items():
         print(f"  FAILED {name}: {' '.join(fault.split())[:300]}")
     for name, reason in exempt.items():
-        print(f"  exempt {name} ({'fails' if outcomes[name] else 'passes'}): {reason}")
+        print(f"  exempt {name} ({'fails' if results[name] else 'passes'}): {reason}")
     return 1 if failed or not public else 0
 
 

@@ -1,0 +1,33 @@
+"""Reads pytest's JUnit reports, which the harnesses of foreign test suites go by."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+from xml.etree import ElementTree as ET
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+class Outcome(NamedTuple):
+    """One test that was run: `package.module.Class::test_name`, and the words of its fault, None where it passed."""
+
+    path: str
+    fault: str | None
+
+    @property
+    def name(self) -> str:
+        """`Class.test_name`, or `module.test_name` of a test outside a class."""
+        owner, _, test = self.path.partition("::")
+        return f"{owner.rpartition('.')[2]}.{test}"
+
+
+def outcomes(report: Path) -> Iterator[Outcome]:
+    """Yield what each test of a report did; skipped ones are left out."""
+    for case in ET.parse(report).iter("testcase"):
+        if case.find("skipped") is not None:
+            continue
+        fault = next((case.find(kind) for kind in ("failure", "error") if case.find(kind) is not None), None)
+        words = None if fault is None else " ".join((fault.get("message") or fault.text or "failed").split())
+        yield Outcome(f"{case.get('classname') or ''}::{case.get('name')}", words)

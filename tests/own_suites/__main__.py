@@ -1,0 +1,137 @@
+"""The libraries' own tests, without us and under our launcher: `python -m tests.own_suites [option ...] [name ...]`.
+
+The suites come from the libraries' source distributions and are never part of this tree. What passes alone must pass
+instrumented: exit 1 when a test does not (beyond suites.py's declared ones), when no trace arrived, or when we warned.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from fnmatch import fnmatchcase
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING
+
+from tests.environments import clean_variables, environment, source_distribution
+from tests.junit import outcomes
+from tests.own_suites.suites import SUITES, Suite
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_OURS = ("pytest", "opentelemetry-sdk", "opentelemetry-instrumentation", "msgspec")
+_WATCH = Path(__file__).parent.resolve() / "watch"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.own_suites", description="libraries' tests, instrumented")
+    parser.add_argument("--cache", type=Path, default=Path(".nox", "own_suites"), help="where environments live")
+    parser.add_argument("--output", action="store_true", help="show the suites' own output")
+    parser.add_argument("-k", default="", dest="expression", help="pytest's -k, for a closer look")
+    parser.add_argument("names", nargs="*", default=list(SUITES), help=f"of {', '.join(SUITES)}")
+    arguments = parser.parse_args()
+    return max([_judge(name, SUITES[name], arguments) for name in arguments.names], default=0)
+
+
+def _judge(name: str, suite: Suite, arguments: argparse.Namespace) -> int:
+    """Run one suite alone and instrumented; print what differs, and say whether something did."""
+    print(f"--- {name}", flush=True)
+    python = environment(arguments.cache / name, *_OURS, suite.requirement, *suite.needs, with_spanbridge=True)
+    home = source_distribution(suite.requirement, arguments.cache, python)
+    with _receiver() as (port, traces), tempfile.TemporaryDirectory() as scratch:
+        warnings = Path(scratch, "warnings.log")
+        watch = {"PYTHONPATH": str(_WATCH), "PYTEST_PLUGINS": "watch", "OWN_SUITES_WARNINGS": str(warnings)}
+        alone = _run(suite, [str(python)], home, arguments, {})
+        steer = {"DD_TRACE_AGENT_URL": f"http://127.0.0.1:{port}", "DD_SERVICE": name, **watch}
+        launched = [str(python.parent / "opentelemetry-instrument"), str(python)]
+        instrumented = _run(suite, launched, home, arguments, steer)
+        warned = warnings.read_text().splitlines() if warnings.exists() else []
+    passing = [test for test, fault in alone.items() if fault is None]
+    broken = {test: instrumented.get(test, "was not run") for test in passing if instrumented.get(test, "") is not None}
+    mended = [test for test, fault in alone.items() if fault is not None and instrumented.get(test, "") is None]
+    declared = {test: rule.reason for test in broken for rule in suite.differences if fnmatchcase(test, rule.pattern)}
+    print(
+        f"{suite.requirement}: {len(passing)} of {len(alone)} tests pass alone, {len(broken)} of them not with us"
+        f" ({len(declared)} declared); {len(mended)} pass only with us; {traces['sent']} traces; {len(warned)} warnings"
+    )
+    for test, fault in broken.items():
+        if test not in declared:
+            print(f"  BROKEN {test}: {' '.join((fault or '').split())[:300]}")
+    for line, times in Counter(warned).most_common(20):
+        print(f"  WARNED {times} times: {line[:300]}")
+    return 1 if broken.keys() - declared.keys() or warned or not passing or not traces["sent"] else 0
+
+
+def _run(
+    suite: Suite, interpreter: list[str], home: Path, arguments: argparse.Namespace, variables: dict[str, str]
+) -> dict[str, str | None]:
+    """Run the suite in a process of its own, with servers of its own; answer each test's fault, None if it passed."""
+    with contextlib.ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        ports = {}
+        for name in suite.servers:
+            (scratch / name).mkdir()
+            server = stack.enter_context(getattr(import_module(f"tests.servers.{name}"), name)(scratch / name))
+            ports[f"{name}_port"] = str(server.port)
+        fill = {"report": str(scratch / "report.xml"), **ports}
+        own = {key: value.format_map(fill) for key, value in suite.variables.items()}
+        options = [option.format_map(fill) for option in suite.command]
+        more = ["-k", arguments.expression] if arguments.expression else []
+        fixed = ["-c", suite.config, "--rootdir", ".", "-p", "no:cacheprovider", f"--junitxml={fill['report']}", "-q"]
+        done = subprocess.run(
+            [*interpreter, "-m", "pytest", *options, *fixed, *more],
+            cwd=home,
+            env=clean_variables(**variables, **own),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=3000,
+        )
+        report = scratch / "report.xml"
+        if arguments.output or not report.exists():
+            print(done.stdout[-20000:], done.stderr[-5000:])
+        return {outcome.path: outcome.fault for outcome in outcomes(report)} if report.exists() else {}
+
+
+@contextlib.contextmanager
+def _receiver() -> Iterator[tuple[int, Counter[str]]]:
+    """Serve as an Agent that only counts the traces it is sent."""
+    traces: Counter[str] = Counter()
+
+    class Agent(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            traces["sent"] += int(self.headers.get("X-Datadog-Trace-Count", 0))
+            body = b'{"rate_by_service":{}}'
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_PUT
+
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Agent)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server.server_port, traces
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
