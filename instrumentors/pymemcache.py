@@ -42,14 +42,15 @@ _FOUND: dict[str, Callable[[Any], int]] = {
 
 
 @lru_cache(maxsize=128)
-def _target(host: str, port: int | None) -> Target:
+def _target(server: Any) -> Target:
+    """A server's target: it is host and port, or a socket's path."""
+    host, port = (server, None) if isinstance(server, str) else server
     return Target("memcached", host=host, port=port)
 
 
-def _peer(client: Any) -> tuple[str, int | None]:
-    """Answer a client's host and port; a socket's path has no port."""
+def _target_of(client: Any) -> Target:
     server = client.server
-    return (server, None) if isinstance(server, str) else (server[0], server[1])
+    return _target(tuple(server) if isinstance(server, list) else server)
 
 
 def _describer(method: str, argument: str) -> Callable[[Setup], Callable[..., Command]]:
@@ -60,7 +61,7 @@ def _describer(method: str, argument: str) -> Callable[[Setup], Callable[..., Co
 
         def describe(client: Any, *args: Any, **kwargs: Any) -> Command:
             items = (args[0] if args else kwargs.get(argument, ())) if argument else ()
-            return Command(_target(*_peer(client)), method, memcached_command(method, items, keys=keys))
+            return Command(_target_of(client), method, memcached_command(method, items, keys=keys))
 
         return describe
 
@@ -71,13 +72,13 @@ def _contrib_describer(method: str, setup: Setup) -> Callable[..., Command]:
     names = setup.semconv.database
 
     def describe(client: Any, *args: Any, **kwargs: Any) -> Command:
-        host, port = _peer(client)
+        target = _target_of(client)
         extra = {}
         if names.old:
-            extra["net.transport"] = "other" if port is None else "ip_tcp"
+            extra["net.transport"] = "other" if target.port is None else "ip_tcp"
         if names.stable:
-            extra["network.transport"] = "pipe" if port is None else "tcp"
-        return Command(_target(host, port), method, memcached_command(method, *args[:1]), extra=extra)
+            extra["network.transport"] = "pipe" if target.port is None else "tcp"
+        return Command(target, method, memcached_command(method, *args[:1]), extra=extra)
 
     return describe
 

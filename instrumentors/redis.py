@@ -38,17 +38,22 @@ def _target(host: str | None, port: int | None, path: str | None, index: int | N
 
 
 def _target_of(client: Any) -> Target:
-    """Where a client, a pipeline or a cluster client connects to; of a cluster, its first node."""
-    pool = getattr(client, "connection_pool", None)
-    settings = getattr(pool, "connection_kwargs", None)
-    if settings is not None:
-        return _target(
-            settings.get("host", "localhost"),
-            settings.get("port", 6379),
-            settings.get("path"),
-            settings.get("db") or 0,
-            settings.get("client_name"),
-        )
+    """Where a client, a pipeline or a cluster client connects to."""
+    try:
+        settings = client.connection_pool.connection_kwargs.get
+    except AttributeError:
+        return _cluster_of(client)
+    return _target(
+        settings("host", "localhost"),
+        settings("port", 6379),
+        settings("path"),
+        settings("db") or 0,
+        settings("client_name"),
+    )
+
+
+def _cluster_of(client: Any) -> Target:
+    """Where a cluster client connects to first."""
     manager = getattr(client, "nodes_manager", None)
     node = getattr(manager, "default_node", None)
     if node is None:  # before the first command of an asyncio client

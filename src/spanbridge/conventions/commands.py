@@ -23,6 +23,9 @@ WHOLE = 9
 # Arguments that can show: each takes a blank and a character at least.
 _ARGUMENTS = TEXT_LIMIT // 2 + 1
 
+# So many arguments, a key among them, cannot be too long for the text.
+_FEW = 100
+
 # What follows a command's word, one letter per argument: `k` a key, `w` a word that is no secret (a subcommand, a
 # parameter, an index), `o` an option (kept when it is one of `_OPTIONS`), `n` how many keys come next, `?` a value, `s`
 # keys behind the word STREAMS. Letters in brackets repeat; those behind the brackets come last. What a shape does not
@@ -98,15 +101,15 @@ def redis_command(args: Sequence[Any], *, keys: bool = True) -> str:
     if not args:
         return ""
     word = args[0]
-    rest = args[1 : _ARGUMENTS + 1]
     shape = _COMMANDS.get(word) if type(word) is str else None
+    if shape == "k" and keys and 1 < len(args) < _FEW:  # most commands, without the table's generality
+        return f"{word} {key_text(args[1])}{' ?' * (len(args) - 2)}"
+    rest = args[1 : _ARGUMENTS + 1]
     if shape is None:
         first, *more = key_text(word).split() or ["?"]
         word = first.upper() if _WORD.fullmatch(first) else "?"
         rest = (*more, *rest)
         shape = _COMMANDS.get(word, "")
-    if shape == "k" and keys and rest:  # most commands, without the table's generality
-        return _cut(f"{word} {key_text(rest[0])}{' ?' * (len(rest) - 1)}")
     roles = _roles(shape, rest)
     if not keys:
         roles = roles.replace("k", "?")
@@ -136,6 +139,8 @@ def memcached_command(method: str, items: object = (), *, keys: bool = True) -> 
         items: a key, several, or a mapping from keys. An iterator belongs to the client and is not read.
         keys: whether keys are kept; else they are masked.
     """
+    if type(items) is str:  # most calls; nothing to be cut
+        return f"{method} {key_text(items) if keys else '?'}"
     several: Iterable[Any] = (items,) if isinstance(items, _KEYS) or not isinstance(items, Collection) else items
     return _cut(" ".join([method, *[key_text(key) if keys else "?" for key in islice(several, _ARGUMENTS)]]))
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.trace import SpanKind
 
 from spanbridge.conventions.sql import STATEMENT_LIMIT, dialect_of, operation_name, sanitize, without_values
-from spanbridge.core.attributes import checked, has_attribute
+from spanbridge.core.attributes import checked, has_attribute, plain_value
 from spanbridge.core.guard import report
 from spanbridge.core.semconv import Semconv, pick
 from spanbridge.core.tracing import DATABASE, HTTP, Operation, record_failure, traced
@@ -64,12 +64,15 @@ class Target:
         self._rendered: tuple[Semconv, dict[str, Any]] | None = None
 
     def attributes(self, semconv: Semconv) -> dict[str, Any]:
-        """Render the part of the attributes that all spans of the connection share; kept for the next call."""
+        """Render the part of the attributes that all spans of the connection share, in plain values.
+
+        It is kept for the next call.
+        """
         if self._rendered is None or self._rendered[0] is not semconv:
-            rows = _rows(semconv)
-            values = {key: value for key, field in rows if (value := getattr(self, field)) is not None and value != ""}
+            told = [(key, getattr(self, field)) for key, field in _rows(semconv)]
             if not semconv.contrib:
-                values.update(self.more)
+                told += self.more
+            values = {key: value for key, given in told if (value := plain_value(given)) is not None and value != ""}
             self._rendered = (semconv, values)
         return self._rendered[1]
 

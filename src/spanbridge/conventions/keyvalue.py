@@ -5,6 +5,7 @@ https://opentelemetry.io/docs/specs/semconv/database/redis/
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import SpanKind
@@ -34,9 +35,9 @@ class Command:
         verb: the `db.operation.name`; a batch's is the word for the batch.
         text: the command without its values, a line each.
         source: what hooks get after the span, such as (client, args, kwargs).
+        extra: further attributes, of plain values where names are not contrib's.
         batch: how many commands; None for a single one.
         name: the span's name, when it is not the verb.
-        extra: further attributes.
     """
 
     __slots__ = ("batch", "extra", "name", "source", "target", "text", "verb")
@@ -47,18 +48,17 @@ class Command:
         verb: str,
         text: str,
         source: tuple[Any, ...] = (),
-        *,
+        extra: dict[str, Any] | None = None,
         batch: int | None = None,
         name: str = "",
-        extra: dict[str, Any] | None = None,
     ) -> None:
         self.target = target
         self.verb = verb
         self.text = text
         self.source = source
-        self.batch = batch
-        self.name = name
         self.extra = extra
+        self.batch = batch
+        self.name = name or verb
 
 
 # Commands of a pipeline that are written out; how many there are is told by `db.operation.batch.size`.
@@ -68,7 +68,7 @@ _SHOWN = 100
 def redis_single(target: Target, args: Sequence[Any], source: tuple[Any, ...] = (), *, keys: bool) -> Command:
     """Describe one command of Redis by its arguments; a long one, whose text is cut, says how many they are."""
     extra = {"db.redis.args_length": len(args)} if len(args) > WHOLE else None
-    return Command(target, redis_operation(args), redis_command(args, keys=keys), source, extra=extra)
+    return Command(target, redis_operation(args), redis_command(args, keys=keys), source, extra)
 
 
 def redis_batch(
@@ -155,7 +155,7 @@ def call(
         operation: Operation[Command] = Operation(
             SpanKind.CLIENT,
             describe(setup),
-            lambda command: command.name or command.verb,
+            attrgetter("name"),
             attributes,
             layer=DATABASE,
             covers=DATABASE | HTTP,
@@ -163,6 +163,7 @@ def call(
             succeeded=succeeded if response_hook or counts else None,
             failed=failed,
             fresh=True,
+            plain=not contrib,
         )
         return traced(wrapped, setup, operation)
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 PLAIN = frozenset((str, int, bool, float))
 """The classes of values that every version of the SDK takes as they are."""
 
+_BASES = ((str, str.__str__), (int, int.__int__), (float, float.__float__))
 
 _TEXT = frozenset((str,))
 
@@ -40,6 +41,13 @@ def plain_values(attributes: Mapping[str, Any]) -> bool:
 def checked(attributes: dict[str, Any]) -> dict[str, Any]:
     """Answer these attributes as `Checked`, if they are."""
     return Checked(attributes) if plain(attributes) else attributes
+
+
+def plain_value(value: Any) -> Any:
+    """Answer a value as one of a `PLAIN` class, without what a subclass makes of it; None for anything else."""
+    if type(value) in PLAIN:
+        return value
+    return next((convert(value) for base, convert in _BASES if isinstance(value, base)), None)
 
 
 def has_attribute(span: Span, key: str) -> bool:

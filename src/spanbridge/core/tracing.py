@@ -141,6 +141,7 @@ class Operation(Generic[R]):
         name: the span's name.
         attributes: the start attributes; the span may take them over where `fresh`.
         fresh: whether `attributes` answers a new dict each time, which nobody else holds, with plain texts as keys.
+        plain: whether its values are all of `PLAIN` classes, too, which then are not looked at.
         layer: the layer that the call belongs to (a bit, 0 for none).
         covers: the layers that make no spans of their own within.
         parent: the context that the span continues (servers and consumers); answers (context, kind).
@@ -170,6 +171,7 @@ class Operation(Generic[R]):
     enrich: Callable[[Span, R], None] | None = None
     found_at: str | None = None
     fresh: bool = False
+    plain: bool = False
 
 
 def record_failure(
@@ -538,7 +540,7 @@ def opener(
         wrapped: the original, to tell arguments that it takes, and the describer does not, from wrong ones.
         scope_class: `Scope` for callers that end every scope themselves, `EventScope` for those that hear of the end.
     """
-    source, fresh = setup.source, operation.fresh
+    source, fresh, plain = setup.source, operation.fresh, operation.plain
     describe, name_of, attributes_of = operation.describe, operation.name, operation.attributes
     kind, layer, parent_of = operation.kind, operation.layer, operation.parent
     inject, opened, prepare, enrich = operation.inject, operation.opened, operation.prepare, operation.enrich
@@ -577,7 +579,9 @@ def opener(
             unsampled = parent is not None and not parent.is_recording() and _is_local(parent)
             attributes: Any = None if unsampled else attributes_of(record)
             if fresh and source.takes_over:  # the last of the arguments, which are slower by name
-                span = tracer.start_span(name_of(record), context, span_kind, attributes, (), start, True, True, True)
+                span = tracer.start_span(
+                    name_of(record), context, span_kind, attributes, (), start, True, True, True, plain
+                )
             else:
                 span = tracer.start_span(name_of(record), context, span_kind, attributes, start_time=start)
             within: dict[str, Any] = {SPAN_KEY: span}

@@ -125,6 +125,7 @@ class Tracer(sdk.Tracer):
         record_exception: bool = True,
         set_status_on_exception: bool = True,
         take_over: bool = False,
+        plain_already: bool = False,
     ) -> ApiSpan:
         """Start a span, as OpenTelemetry's API says.
 
@@ -138,6 +139,7 @@ class Tracer(sdk.Tracer):
             record_exception: whether the span, used in a `with` statement, records what leaves that.
             set_status_on_exception: whether it then gets the status of an error, too.
             take_over: the span keeps `attributes` itself, a dict with texts as keys that nobody else uses.
+            plain_already: and whose values need no look.
         """
         above = (get_current() if context is None else context).get(SPAN_KEY)
         parent: Any = above._context if type(above) is Span else _context_of(above)
@@ -194,7 +196,7 @@ class Tracer(sdk.Tracer):
             span._attributes = {}
         elif len(attributes) >= self.room:
             span._attributes = bounded(attributes, self._span_limits)
-        elif take_over and plain_values(attributes):
+        elif take_over and (plain_already or plain_values(attributes)):
             span._attributes = attributes
         elif type(attributes) is Checked or plain(attributes):
             span._attributes = {**attributes}
