@@ -16,11 +16,11 @@ from weakref import WeakSet
 
 from spanbridge.conventions import database, drivers, sqlcommenter
 from spanbridge.conventions.database import Query, Target, first_word, shared_target
-from spanbridge.core.guard import guarded
+from spanbridge.core.guard import guarded, report
 from spanbridge.core.instrumentor import Instrumentor
 from spanbridge.core.options import Option
 from spanbridge.core.patching import Library, Patch
-from spanbridge.core.tracing import EventScope, current_scope, ending, opener, traced, traced_failures
+from spanbridge.core.tracing import EventScope, current_scope, end_current, ending, opener, traced, traced_failures
 from spanbridge.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -34,9 +34,17 @@ _STABLE = {"mssql": "microsoft.sql_server", "oracle": "oracle.db"}
 
 
 def _target(engine: Any, setup: Setup) -> Target:
-    url, system = engine.url, engine.dialect.name
-    system = _STABLE.get(system, system) if setup.semconv.database.stable else system
-    return shared_target(system, url.database, url.username, url.host, url.port)
+    """Answer where an engine leads; it remembers that itself."""
+    semconv, target = getattr(engine, "_spanbridge_target", _UNKNOWN)
+    if semconv is not setup.semconv:
+        url, system = engine.url, engine.dialect.name
+        system = _STABLE.get(system, system) if setup.semconv.database.stable else system
+        target = shared_target(system, url.database, url.username, url.host, url.port)
+        engine._spanbridge_target = setup.semconv, target  # noqa: SLF001
+    return target
+
+
+_UNKNOWN: tuple[Any, Any] = None, None
 
 
 def _statements(setup: Setup) -> Operation[Query]:
@@ -45,7 +53,7 @@ def _statements(setup: Setup) -> Operation[Query]:
     ) -> Query:
         size = database.batch_size(parameters) if executemany else None
         target = _target(connection.engine, setup)
-        return Query(target, statement, batch=size, parameters=parameters, cursor=cursor)
+        return Query(target, statement, cursor, parameters, size)
 
     operation = drivers.layered(setup, database.operation(setup, describe, prepare=_commenting(setup)))
     return _as_contrib(operation, setup) if setup.semconv.contrib else operation
@@ -134,27 +142,26 @@ class EngineTracer:
     # The scope is kept where SQLAlchemy keeps all that belongs to one execution.
 
     def _before(self, connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> Any:
-        return self._start(connection, cursor, statement, parameters, context, many) or (statement, parameters)
+        try:
+            scope = self._begin((connection, cursor, statement, parameters, context, many), {})
+            if scope is not None:
+                (connection if context is None else context).__dict__[_SCOPE] = scope
+                statement = scope.args[_STATEMENT]
+        except Exception as error:
+            report("sqlalchemy: a statement's start", error)
+        return statement, parameters
 
-    def _started(self, connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> Any:
-        scope = self._begin((connection, cursor, statement, parameters, context, many), {})
-        if scope is None:
-            return None
-        vars(connection if context is None else context)[_SCOPE] = scope
-        return scope.args[_STATEMENT], parameters
-
-    def _completed(
-        self, connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool
-    ) -> None:
-        scope = vars(connection if context is None else context).pop(_SCOPE, None)
-        if scope is not None:
-            scope.complete(None)
+    def _after(self, connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
+        try:
+            scope = (connection if context is None else context).__dict__.pop(_SCOPE, None)
+            if scope is not None:
+                scope.complete(None)
+        except Exception as error:
+            end_current(_SITE, error)
 
     def _gone_wrong(self, context: Any) -> None:
         _fail(context.connection, context.execution_context, context.original_exception)
 
-    _start = guarded(_started, "sqlalchemy: a statement's start")
-    _after = ending(_completed, _SITE)
     _failed = ending(_gone_wrong, _SITE)
 
 

@@ -7,6 +7,7 @@ blobs, and connections made by calling their class.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -31,16 +32,16 @@ _DRIVER = Driver("sqlite3", "sqlite", {}, lambda *args, **kwargs: _TARGET).leadi
 
 
 def _execute(cursor: Any, sql: Any, parameters: Any = None, /) -> Query:
-    return Query(_TARGET, text_of(sql), parameters=parameters, cursor=cursor)
+    return Query(_TARGET, text_of(sql), cursor, parameters)
 
 
 def _executemany(cursor: Any, sql: Any, parameters: Any, /) -> Query:
     size = database.batch_size(parameters)
-    return Query(_TARGET, text_of(sql), batch=size, parameters=parameters, cursor=cursor)
+    return Query(_TARGET, text_of(sql), cursor, parameters, size)
 
 
 def _executescript(cursor: Any, script: Any, /) -> Query:
-    return Query(_TARGET, text_of(script), cursor=cursor)
+    return Query(_TARGET, text_of(script), cursor)
 
 
 def _verb(verb: str) -> Callable[..., Query | None]:
@@ -62,7 +63,8 @@ def _operations(setup: Setup) -> tuple[Mapping[str, Operation[Query]], Mapping[s
         "executemany": _executemany,
         "executescript": _executescript,
     }
-    cursors = {name: database.operation(setup, describe) for name, describe in statements.items()}
+    # A layer above has nothing to learn of where a file is.
+    cursors = {name: replace(database.operation(setup, describe), enrich=None) for name, describe in statements.items()}
     if setup.options["trace_fetch"]:
         cursors |= _DRIVER.cursor_operations(setup)  # these remember what is fetched
     # contrib traces no transactions; ddtrace, whose dashboards ours are to fill, does.

@@ -44,7 +44,7 @@ class Target:
         more: further attributes that all spans of the connection share, where names are not contrib's.
     """
 
-    __slots__ = ("_rendered", "host", "more", "namespace", "port", "system", "user")
+    __slots__ = ("_place", "_rendered", "host", "more", "namespace", "port", "system", "user")
 
     def __init__(
         self,
@@ -62,6 +62,7 @@ class Target:
         self.port = port
         self.more = more
         self._rendered: tuple[Semconv, dict[str, Any]] | None = None
+        self._place: tuple[Semconv, dict[str, Any]] | None = None
 
     def attributes(self, semconv: Semconv) -> dict[str, Any]:
         """Render the part of the attributes that all spans of the connection share, in plain values.
@@ -75,6 +76,14 @@ class Target:
             values = {key: value for key, given in told if (value := plain_value(given)) is not None and value != ""}
             self._rendered = (semconv, values)
         return self._rendered[1]
+
+    def place(self, semconv: Semconv) -> dict[str, Any]:
+        """Render what a driver knows better than the layer above it; kept likewise."""
+        if self._place is None or self._place[0] is not semconv:
+            told = _STABLE_PEER if semconv.contrib else (*_STABLE_PEER, ("db.namespace", "namespace"))
+            values = {key: value for key, field in told if (value := getattr(self, field)) is not None}
+            self._place = (semconv, values)
+        return self._place[1]
 
 
 def _rows(semconv: Semconv) -> tuple[tuple[str, str], ...]:
@@ -97,10 +106,10 @@ class Query:
     Args:
         target: where it goes.
         statement: the text as the application wrote it; "" when there is none.
-        verb: the `db.operation.name`, found in the statement when not given.
-        batch: how many sets of parameters, `UNCOUNTED` or None for a single execution.
-        parameters: what the statement is filled with; leaves the process only if `capture_parameters` asks for it.
         cursor: the driver's cursor, asked for its row count afterwards, or the connection.
+        parameters: what the statement is filled with; leaves the process only if `capture_parameters` asks for it.
+        batch: how many sets of parameters, `UNCOUNTED` or None for a single execution.
+        verb: the `db.operation.name`, found in the statement when not given.
     """
 
     __slots__ = ("batch", "cursor", "parameters", "statement", "target", "verb")
@@ -109,18 +118,17 @@ class Query:
         self,
         target: Target,
         statement: str = "",
-        *,
-        verb: str | None = None,
-        batch: int | None = None,
-        parameters: Any = None,
         cursor: Any = None,
+        parameters: Any = None,
+        batch: int | None = None,
+        verb: str | None = None,
     ) -> None:
         self.target = target
         self.statement = statement
-        self.verb = verb
-        self.batch = batch
-        self.parameters = parameters
         self.cursor = cursor
+        self.parameters = parameters
+        self.batch = batch
+        self.verb = verb
 
 
 def text_of(statement: Any, connection: Any = None) -> str:
@@ -174,7 +182,11 @@ def text_attributes(statement: str, system: str, semconv: Semconv) -> dict[str, 
 
 
 def operation(
-    setup: Setup, describe: Callable[..., Query | None], *, prepare: Callable[..., object] | None = None
+    setup: Setup,
+    describe: Callable[..., Query | None],
+    *,
+    prepare: Callable[..., object] | None = None,
+    target_of: Callable[..., Target | None] | None = None,
 ) -> Operation[Query]:
     """Compile the kind of call that `describe` describes.
 
@@ -182,6 +194,7 @@ def operation(
         setup: what the `instrument()` call decided.
         describe: takes the call's arguments, answers the query.
         prepare: called with the open scope (commenters).
+        target_of: takes the call's arguments, answers the target alone, for less than `describe` costs.
     """
     semconv = setup.semconv
     contrib = semconv.contrib
@@ -235,14 +248,19 @@ def operation(
         if code and not contrib:
             span.set_attribute("db.response.status_code", code)
 
-    told = _STABLE_PEER if contrib else (*_STABLE_PEER, ("db.namespace", "namespace"))
+    def described_target(*args: Any, **kwargs: Any) -> Target | None:
+        query = describe(*args, **kwargs)
+        return None if query is None else query.target
 
-    def enrich(outer: Span, query: Query) -> None:
+    find_target = target_of or described_target
+
+    def enrich(outer: Span, *args: Any, **kwargs: Any) -> None:
         """Tell the outer layer's span where its statement went, unless it knows."""
-        for key, field in told:
-            value = getattr(query.target, field)
-            if value is not None and not has_attribute(outer, key):
-                outer.set_attribute(key, value)
+        target = find_target(*args, **kwargs)
+        if target is not None:
+            for key, value in target.place(semconv).items():
+                if not has_attribute(outer, key):
+                    outer.set_attribute(key, value)
 
     return Operation(
         SpanKind.CLIENT,

@@ -184,10 +184,15 @@ class Driver:
             if remember:
                 self._statements[cursor] = statement
             size = database.batch_size(parameters) if batch else None
-            return Query(target, statement, batch=size, parameters=parameters, cursor=cursor)
+            return Query(target, statement, cursor, parameters, size)
+
+        def leading(cursor: Any, /, *args: Any, **kwargs: Any) -> Target | None:
+            return target_of(cursor)
 
         prepare = self._commenter(setup, batch=batch) if commented else None
-        return layered(setup, database.operation(setup, describe, prepare=prepare))
+        # Statements whose fetches are traced are to be remembered, too, where another layer's span tells of them.
+        operation = database.operation(setup, describe, prepare=prepare, target_of=None if remember else leading)
+        return layered(setup, operation)
 
     def procedure(self, setup: Setup) -> Operation[Query]:
         """Compile a cursor's `callproc`; its statement is the procedure's name."""

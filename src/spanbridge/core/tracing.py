@@ -151,7 +151,7 @@ class Operation(Generic[R]):
         succeeded: describes the result on a span that records.
         failed: describes the exception on a span that records, instead of `record_failure`.
         stream: given (scope, result), answers a stand-in that ends the scope later, or None to end it now.
-        enrich: given (outer span, record), adds what an inner layer knows to the span of the outer one.
+        enrich: given (outer span, *the own arguments), adds what an inner layer knows to the span of the outer one.
         found_at: the key under which the record is found in the context of the call, and of all that is below.
     """
 
@@ -168,7 +168,7 @@ class Operation(Generic[R]):
     succeeded: Callable[[Span, R, Any], None] | None = None
     failed: Callable[[Span, R, BaseException], None] | None = None
     stream: Callable[[Scope[R], Any], Any] | None = None
-    enrich: Callable[[Span, R], None] | None = None
+    enrich: Callable[..., None] | None = None
     found_at: str | None = None
     fresh: bool = False
     plain: bool = False
@@ -263,11 +263,11 @@ class Scope(Generic[R]):
             stay: whether the call goes on, and what it still does (background tasks) stays within it; then this may be
                 called in any task.
         """
-        succeeded = self.operation.succeeded
+        succeeded, span = self.operation.succeeded, self.span
         if succeeded is not None and not self.ended:
             try:
-                if self.span.is_recording():
-                    succeeded(self.span, self.record, result)
+                if span.is_recording():
+                    succeeded(span, self.record, result)
             except Exception as error:
                 report(f"{self.site}: describing the result", error)
         if stay:
@@ -294,8 +294,7 @@ class Scope(Generic[R]):
         if token is not None:
             self.token = None
             detach(token)
-        if not self.ended:
-            self.close()
+        self.close()
 
     def close(self) -> None:
         """End the span alone, unless it has ended; what a processor raises stays here."""
@@ -378,19 +377,6 @@ class EventScope(LastingScope[R]):
 
     __slots__ = ()
 
-    def __init__(
-        self,
-        operation: Operation[R],
-        record: R,
-        span: Span,
-        context: Context,
-        site: str,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> None:
-        inside = Context(context | {_SCOPE: ref(self)})
-        super().__init__(operation, record, span, inside, site, args, kwargs)
-
 
 def ending(receiver: Callable[..., None], site: str) -> Callable[..., None]:
     """Return a receiver of the event that ends an `EventScope`; should it fail, the scope that is current ends.
@@ -405,11 +391,16 @@ def ending(receiver: Callable[..., None], site: str) -> Callable[..., None]:
         try:
             receiver(*args, **kwargs)
         except Exception as error:
-            report(f"{site}: hearing of the end", error)
-            if (scope := current_scope(site)) is not None:
-                scope.end()
+            end_current(site, error)
 
     return receive
+
+
+def end_current(site: str, fault: Exception) -> None:
+    """Report that a receiver of the event that ends an `EventScope` has failed; end the one that is current."""
+    report(f"{site}: hearing of the end", fault)
+    if (scope := current_scope(site)) is not None:
+        scope.end()
 
 
 def current_scope(site: str) -> Scope[Any] | None:
@@ -544,7 +535,7 @@ def opener(
     describe, name_of, attributes_of = operation.describe, operation.name, operation.attributes
     kind, layer, parent_of = operation.kind, operation.layer, operation.parent
     inject, opened, prepare, enrich = operation.inject, operation.opened, operation.prepare, operation.enrich
-    found_at = operation.found_at
+    found_at, leads_back = operation.found_at, issubclass(scope_class, EventScope)
     # A span that covers nothing (servers, consumers, internal work) reopens every layer.
     covers = operation.covers | layer
     is_http = layer & HTTP or operation.kind is SpanKind.SERVER
@@ -565,8 +556,8 @@ def opener(
         try:
             outer: Any = context.get(_COVERED)
             if outer is not None and outer[0] & layer:
-                if enrich is not None and (record := describe(*args, **kwargs)) is not None:
-                    enrich(outer[1], record)
+                if enrich is not None:
+                    enrich(outer[1], *args, **kwargs)
                 return None
             record = describe(*args, **kwargs)
             if record is None:
@@ -605,6 +596,8 @@ def opener(
         except Exception as error:
             report(f"{site}: describing the call", error)
         scope = scope_class(operation, record, span, inside, site, args, kwargs)
+        if leads_back:
+            _update(inside, {_SCOPE: ref(scope)})
         if prepare is not None:
             try:
                 prepare(scope)
