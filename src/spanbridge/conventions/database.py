@@ -201,28 +201,27 @@ def operation(
     captures = bool(setup.options.get("capture_parameters"))
     find_verb = first_word if contrib else operation_name
 
-    def verb_of(query: Query) -> str:
+    def name(query: Query) -> str:
         if query.verb is None:
             query.verb = find_verb(query.statement)
-        return query.verb
-
-    def name(query: Query) -> str:
-        return verb_of(query) or query.target.namespace or query.target.system
+        return query.verb or query.target.namespace or query.target.system
 
     @lru_cache(maxsize=512)
-    def static(target: Target, statement: str, verb: str | None) -> dict[str, Any]:
-        """Whatever depends on connection and statement alone is made once; never on parameters."""
+    def static(target: Target, statement: str, verb: str | None) -> tuple[str, dict[str, Any]]:
+        """Make what depends on connection and statement alone once, never on parameters: (the verb, attributes)."""
+        if verb is None:
+            verb = find_verb(statement)
         attributes = dict(target.attributes(semconv))
         if statement or not verb or contrib:
             attributes.update(text_attributes(statement, target.system, semconv))
         if verb and not contrib:
             attributes["db.operation.name"] = verb
-        return checked(attributes)
+        return verb, checked(attributes)
 
     def attributes(query: Query) -> dict[str, Any]:
         # A cache of long statements would hold too much.
         render = static if len(query.statement) <= STATEMENT_LIMIT else static.__wrapped__
-        rendered = render(query.target, query.statement, verb_of(query))
+        query.verb, rendered = render(query.target, query.statement, query.verb)
         if query.batch is None and not captures:
             return rendered
         rendered = dict(rendered)
