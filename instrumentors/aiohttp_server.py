@@ -74,7 +74,9 @@ def _reader(names: Semconv) -> Callable[[Any], Request]:
         if contrib:
             address, port = source.url.host, source.url.port
         else:
-            address, port = http_server.split_host(host, _address(source, "sockname")[1])
+            address, port = http_server.split_host(host, None)
+            if port is None:
+                port = _address(source, "sockname")[1]
             request.peer, client_port = _address(source, "peername")
             if request.peer:
                 fields["client.address"] = request.peer
@@ -86,7 +88,8 @@ def _reader(names: Semconv) -> Callable[[Any], Request]:
             fields["server.port"] = port
         if agent := source.headers.get("User-Agent"):
             request.say_agent(agent)
-        fields["network.protocol.version"] = f"{source.version.major}.{source.version.minor}"
+        version = source.version
+        fields["network.protocol.version"] = "1.1" if version == _HTTP_11 else f"{version.major}.{version.minor}"
         if old:
             request.say(
                 host=address if contrib else host,
@@ -98,6 +101,9 @@ def _reader(names: Semconv) -> Callable[[Any], Request]:
         return request
 
     return read
+
+
+_HTTP_11 = (1, 1)
 
 
 def _address(request: Any, end: str) -> tuple[str | None, int | None]:

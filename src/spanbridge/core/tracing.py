@@ -650,6 +650,7 @@ def _is_local(span: Span) -> bool:
 def traced(wrapped: Wrapped, setup: Setup, operation: Operation[Any]) -> Wrapped:
     """Return a replacement of `wrapped` that makes one span per call; of the same flavour (`async def`, generator)."""
     begin = opener(setup, operation, site_of(setup, wrapped), wrapped, Scope)
+    streams = operation.stream is not None
 
     if isgeneratorfunction(wrapped):
         return wraps(wrapped)(_steps(begin, wrapped))
@@ -668,12 +669,15 @@ def traced(wrapped: Wrapped, setup: Setup, operation: Operation[Any]) -> Wrapped
             except BaseException as error:
                 scope.fail(error)
                 raise
-            return scope.finish(result)
+            if streams:
+                return scope.finish(result)
+            scope.complete(result)
+            return result
 
         return call_async
 
     ordinary: type | None = None  # the class of results that was last seen not to go on after the call
-    streams, plain = operation.stream is not None, operation.stream is None and operation.succeeded is None
+    plain = not streams and operation.succeeded is None
 
     @wraps(wrapped)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -757,13 +761,13 @@ def observed(
 
         @wraps(wrapped)
         async def look_and_await(*args: Any, **kwargs: Any) -> Any:
-            if before is not None and not source.closed:
+            if before is not None and source.tracer is not None:
                 try:
                     before(*args, **kwargs)
                 except Exception as error:
                     report(site, error)
             result = await wrapped(*args, **kwargs)
-            if after is not None and not source.closed:
+            if after is not None and source.tracer is not None:
                 try:
                     after(result, *args, **kwargs)
                 except Exception as error:
