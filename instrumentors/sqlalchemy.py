@@ -35,7 +35,8 @@ _STABLE = {"mssql": "microsoft.sql_server", "oracle": "oracle.db"}
 
 def _target(engine: Any, setup: Setup) -> Target:
     """Answer where an engine leads; it remembers that itself."""
-    semconv, target = getattr(engine, "_spanbridge_target", _UNKNOWN)
+    known: tuple[Any, Target] = getattr(engine, "_spanbridge_target", _UNKNOWN)
+    semconv, target = known
     if semconv is not setup.semconv:
         url, system = engine.url, engine.dialect.name
         system = _STABLE.get(system, system) if setup.semconv.database.stable else system

@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from opentelemetry.trace import Span
 
 PLAIN = frozenset((str, int, bool, float))
 """The classes of values that every version of the SDK takes as they are."""
 
-_BASES = ((str, str.__str__), (int, int.__int__), (float, float.__float__))
+_BASES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
+    (str, str.__str__),
+    (int, int.__int__),
+    (float, float.__float__),
+)
 
 _TEXT = frozenset((str,))
 
