@@ -139,7 +139,7 @@ def test_exits_and_cancellation_are_no_failures(spans: Spans, error: BaseExcepti
     assert [(span["status"], span["events"]) for span in spans] == [("UNSET", [])]
 
 
-def test_exception_whose_text_raises(spans: Spans) -> None:
+def test_exception_whose_text_raises(spans: Spans, caplog: pytest.LogCaptureFixture) -> None:
     class Unspeakable(Exception):
         def __str__(self) -> str:
             raise BoomError
@@ -150,6 +150,9 @@ def test_exception_whose_text_raises(spans: Spans) -> None:
     with pytest.raises(Unspeakable):
         wrapped(function)()
     assert [(span["status"], span["description"]) for span in spans] == [("ERROR", "Unspeakable")]
+    (event,) = spans[0]["events"]
+    assert event["attributes"] == {"exception.type": f"{Unspeakable.__module__}.{Unspeakable.__qualname__}"}
+    assert caplog.messages == []
 
 
 def test_wrong_arguments_are_the_applications_own_fault(spans: Spans, caplog: pytest.LogCaptureFixture) -> None:

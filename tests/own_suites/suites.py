@@ -38,7 +38,47 @@ class Suite(NamedTuple):
     differences: tuple[Difference, ...] = ()
 
 
+def _modules(folder: str, names: str) -> tuple[str, ...]:
+    return tuple(f"{folder}/test_{name}.py" for name in names.split())
+
+
 SUITES: dict[str, Suite] = {
+    "botocore": Suite(
+        "botocore==1.44.8",
+        (
+            *_modules(
+                "tests/unit", "awsrequest client endpoint handlers hooks http_session paginate session stub waiters"
+            ),
+            *_modules(
+                "tests/functional",
+                "bedrock_runtime dynamodb eventbridge events history kinesis retry s3 sqs stub",
+            ),
+        ),
+        ("jsonschema",),
+    ),
+    "elastic_transport": Suite(
+        "elastic-transport==9.2.0",
+        ("tests", "--ignore=tests/node/test_tls_versions.py"),
+        (
+            "pytest-asyncio",
+            "pytest-httpserver",
+            "pytest-mock",
+            "trustme",
+            "respx",
+            "aiohttp",
+            "httpx",
+            "requests",
+            "orjson",
+            "elasticsearch",
+        ),
+    ),
+    "bottle": Suite("bottle==0.13.4", ("test",)),
+    "djangorestframework": Suite(
+        "djangorestframework==3.18.3",
+        ("tests",),
+        ("django==5.2.19", "pytest-django", "pytz", "dj-database-url", "markdown", "pyyaml"),
+        "setup.cfg",
+    ),
     "tornado": Suite("tornado==6.6", ("--pyargs", "tornado.test")),
     "sqlalchemy": Suite(
         "sqlalchemy==2.1.9", ("test/engine", "test/sql", "test/orm"), ("greenlet", "aiosqlite"), "pyproject.toml"

@@ -27,7 +27,11 @@ from opentelemetry.context import (
     set_value,
 )
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
-from opentelemetry.semconv.attributes.exception_attributes import EXCEPTION_MESSAGE, EXCEPTION_STACKTRACE
+from opentelemetry.semconv.attributes.exception_attributes import (
+    EXCEPTION_MESSAGE,
+    EXCEPTION_STACKTRACE,
+    EXCEPTION_TYPE,
+)
 from opentelemetry.trace import (
     INVALID_SPAN,
     NoOpTracerProvider,
@@ -193,13 +197,15 @@ def record_failure(
     if error_type:
         span.set_attribute(ERROR_TYPE, type(error).__qualname__)
     description = described(error)
-    if clean is None:
-        span.set_status(Status(StatusCode.ERROR, description))
-        span.record_exception(error)
-        return
-    span.set_status(Status(StatusCode.ERROR, clean(description)))
-    texts = {EXCEPTION_MESSAGE: str(error), EXCEPTION_STACKTRACE: "".join(format_exception(error))}
-    span.record_exception(error, {key: clean(text) for key, text in texts.items()})
+    span.set_status(Status(StatusCode.ERROR, description if clean is None else clean(description)))
+    try:
+        texts: dict[str, AttributeValue] = {}
+        if clean is not None:
+            texts[EXCEPTION_MESSAGE] = clean(str(error))
+            texts[EXCEPTION_STACKTRACE] = clean("".join(format_exception(error)))
+        span.record_exception(error, texts)
+    except Exception:  # its text cannot be had
+        span.add_event("exception", {EXCEPTION_TYPE: f"{type(error).__module__}.{type(error).__qualname__}"})
 
 
 class Scope(Generic[R]):
