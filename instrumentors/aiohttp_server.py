@@ -196,7 +196,18 @@ def _route(match: Any) -> str | None:
 
 
 def _beginning(wrapped: Wrapped, setup: Setup) -> Wrapped:
-    """A response's headers have been written: they count, even if its handler does not come to its end."""
+    """A response's headers are written: they count, even if its handler does not come to its end.
+
+    The exception that is being handled meanwhile is what the response stands for.
+    """
+
+    def before(response: Any, request: Any) -> None:
+        if (error := sys.exc_info()[1]) is None or (scope := http_server.current()) is None:
+            return
+        if _is_gone(request, error):
+            scope.record.gone = error
+        elif response.status >= 500:
+            scope.record.error = error
 
     def after(writer: Any, response: Any, request: Any) -> None:
         scope: Any = http_server.current()
@@ -206,21 +217,7 @@ def _beginning(wrapped: Wrapped, setup: Setup) -> Wrapped:
         if record.begun is None and record.gone is None:
             record.begun = response
 
-    return observed(wrapped, setup, after=after)
-
-
-def _finishing(wrapped: Wrapped, setup: Setup) -> Wrapped:
-    """A response is about to be written: keep the exception that it stands for."""
-
-    def before(protocol: Any, request: Any, response: Any, *args: Any, **kwargs: Any) -> None:
-        if (error := sys.exc_info()[1]) is None or (scope := http_server.current()) is None:
-            return
-        if _is_gone(request, error):
-            scope.record.gone = error
-        elif response.status >= 500:
-            scope.record.error = error
-
-    return observed(wrapped, setup, before=before)
+    return observed(wrapped, setup, before=before, after=after)
 
 
 def _shaking(wrapped: Wrapped, setup: Setup) -> Wrapped:
@@ -242,7 +239,6 @@ class AioHttpServerInstrumentor(Instrumentor):
     options = (http.EXCLUDED_URLS,)
     patches = (
         Patch("aiohttp.web_protocol", "RequestHandler._handle_request", _connection),
-        Patch("aiohttp.web_protocol", "RequestHandler.finish_response", _finishing),
         Patch("aiohttp.web_urldispatcher", "UrlMappingMatchInfo.add_app", _resolving),
         Patch("aiohttp.web_response", "StreamResponse.prepare", _beginning),
         Patch("aiohttp.web_ws", "WebSocketResponse.prepare", _shaking),

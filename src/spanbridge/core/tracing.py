@@ -767,7 +767,7 @@ def observed(
 
         @wraps(wrapped)
         async def look_and_await(*args: Any, **kwargs: Any) -> Any:
-            if before is not None and source.tracer is not None:
+            if before is not None and not source.closed:
                 try:
                     before(*args, **kwargs)
                 except Exception as error:
