@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from random import uniform
+from random import Random
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,6 +30,8 @@ LONGEST_PAUSE = 5.0
 REFUSED_SECONDS = 20.0
 # Bytes of one payload that are aimed at; the Agent takes 25 MiB, its smaller relatives 10.
 PAYLOAD_BYTES = 4 << 20
+# Of our own, for the application may have seeded Python's.
+_random = Random()  # noqa: S311
 _RETRIED = frozenset({408, 429})
 _UNKNOWN_FORMAT = frozenset({404, 415})
 # A payload's layout -> how it is made of encoded chunks.
@@ -263,7 +265,7 @@ class Sender:
 
     def _pause(self) -> float:
         """Wait longer each time, and not in step with other processes."""
-        return min(LONGEST_PAUSE, 0.1 * (1 << min(self._failures, 10))) * uniform(0.5, 1.0)  # noqa: S311
+        return min(LONGEST_PAUSE, 0.1 * (1 << min(self._failures, 10))) * _random.uniform(0.5, 1.0)
 
     def _is_to_be_retried(self, reply: Reply) -> bool:
         if reply.status not in _RETRIED and reply.status < 500:

@@ -8,6 +8,7 @@ import gc
 import json
 import logging
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -258,6 +259,25 @@ def test_a_parent_of_another_make(tracer: Any) -> None:
     assert (span.parent, span.context.trace_id) == (remote, 5)
     other = sdk.TracerProvider(shutdown_on_exit=False).get_tracer("other").start_span("other")
     assert tracer.start_span("x", set_span_in_context(other)).parent is other.get_span_context()
+
+
+def test_an_application_that_seeds_random_gets_its_own_numbers_and_no_trace_id_twice() -> None:
+    tracer = TracerProvider(shutdown_on_exit=False).get_tracer("x")
+
+    def draw() -> tuple[float, float, Any]:
+        random.seed(1)
+        first, span = random.random(), tracer.start_span("x")
+        return first, random.random(), span.get_span_context()
+
+    state = random.getstate()
+    try:
+        one, two = draw(), draw()
+        random.seed(1)
+        assert one[:2] == two[:2] == (random.random(), random.random())
+    finally:
+        random.setstate(state)
+    assert one[2].trace_id != two[2].trace_id
+    assert one[2].span_id != two[2].span_id
 
 
 # Several threads, forks, signals, garbage collections.

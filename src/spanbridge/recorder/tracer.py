@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import random
+import os
 from dataclasses import dataclass
+from random import Random
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,11 @@ _SAMPLED = TraceFlags.SAMPLED
 # OpenTelemetry before 1.43 does not say whether a trace id is random.
 _RANDOM = getattr(TraceFlags, "RANDOM_TRACE_ID", 0)
 _FLAGS = tuple(TraceFlags(bits) for bits in range(4))
+# Of our own: an application that seeds `random` is to get the numbers that it expects, and no trace id twice.
+_random = Random()  # noqa: S311 - ids are no secrets
+_bits = _random.getrandbits
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_random.seed)
 _HAS_TRACER_CONFIG = hasattr(sdk.Tracer, "_set_tracer_config")
 
 
@@ -160,7 +166,7 @@ class Tracer(sdk.Tracer):
                 decision = decisions.remote_dropped if remote else decisions.local_dropped
         else:
             trace_state, decision = DEFAULT_TRACE_STATE, decisions.root
-            trace_id = (usual_ids and random.getrandbits(128)) or ids.generate_trace_id()
+            trace_id = (usual_ids and _bits(128)) or ids.generate_trace_id()
             random_id = _RANDOM if usual_ids or (_RANDOM and ids.is_trace_id_random()) else 0
         if decision is None and self._quick is not None:
             decision = self._quick(context, trace_id, name, kind, attributes, parent)
@@ -172,7 +178,7 @@ class Tracer(sdk.Tracer):
             attributes, take_over = dict(result.attributes or {}), False
 
         sampled = decision is _SAMPLE or (decision is not _RECORD and decision.is_sampled())
-        span_id = (usual_ids and random.getrandbits(64)) or ids.generate_span_id()
+        span_id = (usual_ids and _bits(64)) or ids.generate_span_id()
         if usual_ids:
             fields = (trace_id, span_id, False, _FLAGS[sampled | random_id], trace_state, True)
             own = _new_context(SpanContext, fields)
