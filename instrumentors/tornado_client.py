@@ -30,18 +30,34 @@ _CONTRIB_CLIENT_STABLE = (
 _NO_ANSWER = 599
 
 
-def _describe_fetch(client: Any, request: Any, *args: Any, **kwargs: Any) -> http_client.Request | None:
+class _Request(http_client.Request):
+    """A request, and whether its headers came as Tornado's own class, of which `fetch` makes a copy that it checks."""
+
+    __slots__ = ("checked",)
+    checked: bool
+
+
+def _describe_fetch(client: Any, request: Any, *args: Any, **kwargs: Any) -> _Request | None:
     if hasattr(request, "original_request"):  # a redirect, which the client follows
         return None
     httpclient, httputil = sys.modules["tornado.httpclient"], sys.modules["tornado.httputil"]
     if not isinstance(request, httpclient.HTTPRequest):
         request = httpclient.HTTPRequest(request, **{key: kwargs[key] for key in kwargs if key not in _OF_FETCH})
-    request.headers = httputil.HTTPHeaders(request.headers)  # the application keeps the dict that it has given
-    return http_client.Request(request.method, request.url, request.headers, request)
+    given = request.headers
+    try:
+        request.headers = httputil.HTTPHeaders(given)  # the application keeps the headers that it has given
+    except httputil.HTTPInputError:  # which it is about to hear of
+        return None
+    record = _Request(request.method, request.url, request.headers, request)
+    record.checked = isinstance(given, httputil.HTTPHeaders)
+    return record
 
 
 def _hand_over(scope: Scope[http_client.Request]) -> None:
     """Let `fetch` have the request with the headers, instead of a URL."""
+    record: Any = scope.record
+    if not record.checked:
+        record.source.headers = dict(record.source.headers)
     client, given, *rest = scope.args
     if given is not scope.record.source:
         scope.kwargs = {key: value for key, value in scope.kwargs.items() if key in _OF_FETCH}

@@ -12,7 +12,7 @@ from opentelemetry.instrumentation.propagators import TraceResponsePropagator, s
 
 pytest.importorskip("tornado")
 
-from tornado import gen, httpclient, iostream, version_info, web, websocket, wsgi
+from tornado import gen, httpclient, httputil, iostream, version_info, web, websocket, wsgi
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 from tornado.netutil import bind_sockets
@@ -509,6 +509,26 @@ def test_a_request_object_and_the_hooks(spans: Spans) -> None:
     assert seen == [made[0], (True, 200)]
     assert response.request is made[0]
     assert headers == {"X-Tenant": "acme"}
+
+
+@pytest.mark.parametrize("own_class", [False, True])
+@pytest.mark.parametrize("value", ["\rbad", "bad\n", " padded "])
+def test_headers_that_tornado_may_not_send_are_told_in_its_own_words(
+    app: Any, spans: Spans, value: str, own_class: bool
+) -> None:
+    def told() -> str:
+        headers: Any = httputil.HTTPHeaders({"X-Tenant": value}) if own_class else {"X-Tenant": value}
+        try:
+            return str(running(app, lambda port: client().fetch(f"http://{HOST}:{port}/echo", headers=headers)).code)
+        except (ValueError, httputil.HTTPInputError) as error:
+            return repr(error)
+
+    def client() -> Any:
+        return httpclient.AsyncHTTPClient(force_instance=True)
+
+    with_us = told()
+    TornadoInstrumentor().uninstrument()
+    assert with_us == told()
 
 
 def test_a_fetch_of_a_handler(app: Any, spans: Spans) -> None:
