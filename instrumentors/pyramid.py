@@ -81,7 +81,7 @@ def _before_traversal(event: Any) -> None:
 
 
 def _name_after(route: Any, request: Any, *, contrib: bool) -> None:
-    scope = http_server.scope_of(request.environ)
+    scope = _scope(request)
     if scope is not None and route is not None:
         more = {} if contrib else {"pyramid.route.name": route.name}
         http_server.matched(scope, route.pattern, more, name=route.pattern if contrib else None)
@@ -91,15 +91,22 @@ def _answering(wrapped: Wrapped, setup: Setup) -> Wrapped:
     """Keep the exception that a view has answered with a page of 500 or more."""
 
     def after(response: Any, router: Any, request: Any, *args: Any, **kwargs: Any) -> None:
-        if (scope := http_server.scope_of(request.environ)) is not None:
+        if (scope := _scope(request)) is not None:
             scope.record.error = _error_behind(response, request)
 
     return observed(wrapped, setup, after=after)
 
 
+def _scope(request: Any) -> Scope[Request] | None:
+    """Find the scope by Pyramid's request, or what a test has put in its place."""
+    environ = getattr(request, "environ", None)
+    return None if environ is None else http_server.scope_of(environ)
+
+
 def _error_behind(response: Any, request: Any) -> BaseException | None:
     error: BaseException | None = getattr(request, "exception", None)
-    return error if response.status_int >= 500 else None
+    # A response need be no more than a WSGI application.
+    return error if getattr(response, "status_int", 200) >= 500 else None
 
 
 def trace_tween_factory(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any], Any]:

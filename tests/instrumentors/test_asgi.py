@@ -358,6 +358,32 @@ def test_captured_headers(spans: Spans) -> None:
     assert attributes["http.response.header.content-type"] == ("text/plain",)
 
 
+def test_what_can_be_read_but_once_is_left_for_the_application(spans: Spans) -> None:
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.extend((dict(scope["headers"]), list(scope["client"]), list(scope["server"])))
+        await send({**START, "headers": iter([iter([b"x-answer", b"42"])])})
+        await send(LAST)
+
+    once = connection(
+        headers=iter([iter([b"x-tenant", b"acme"])]), client=iter(["10.0.0.7", 4711]), server=iter(["127.0.0.1", 8000])
+    )
+    traced = OpenTelemetryMiddleware(
+        app,
+        excluded_urls="health",
+        http_capture_headers_server_request=["x-tenant"],
+        http_capture_headers_server_response=["x-answer"],
+    )
+    sent = serve(traced, once)
+    assert seen == [{b"x-tenant": b"acme"}, ["10.0.0.7", 4711], ["127.0.0.1", 8000]]
+    assert dict(sent[0]["headers"]) == {b"x-answer": b"42"}
+    attributes = only(spans)["attributes"]
+    assert attributes["http.request.header.x-tenant"] == ("acme",)
+    assert attributes["http.response.header.x-answer"] == ("42",)
+    assert (attributes["client.address"], attributes["server.address"]) == ("10.0.0.7", "127.0.0.1")
+
+
 @pytest.fixture
 def _response_propagator() -> Iterator[None]:
     set_global_response_propagator(TraceResponsePropagator())

@@ -13,9 +13,11 @@ with warnings.catch_warnings():  # it imports pkg_resources
     pyramid = pytest.importorskip("pyramid")
     from pyramid.config import Configurator
     from pyramid.httpexceptions import HTTPForbidden, HTTPFound, HTTPServiceUnavailable
+    from pyramid.interfaces import IResponse
     from pyramid.renderers import render
     from pyramid.request import Request
     from pyramid.response import FileIter, Response
+    from zope.interface import implementer
 
 from spanbridge.instrumentors.pyramid import PyramidInstrumentor
 from tests.web import environ_of, visit
@@ -266,6 +268,21 @@ def test_rendering_is_an_option(app: Any, spans: Spans, payload: Payload) -> Non
     assert [span["name"] for span in spans] == ["GET /json", "pyramid.render", "GET /json"]
     row = payload()[1][1]
     assert (row["name"], row["resource"], row["type"]) == ("pyramid.render", "json", "template")
+
+
+def test_a_response_may_be_no_more_than_a_wsgi_application(spans: Spans, caplog: pytest.LogCaptureFixture) -> None:
+    @implementer(IResponse)
+    class Bare:
+        def __call__(self, environ: Any, start_response: Any) -> list[bytes]:
+            start_response("202 Accepted", [])
+            return [b"bare"]
+
+    config = configure()
+    config.add_view(lambda request: Bare(), name="bare", context=Root)
+    PyramidInstrumentor().instrument()
+    assert visit(config.make_wsgi_app(), "/bare").status_code == 202
+    assert only(spans)["attributes"]["http.response.status_code"] == 202
+    assert not caplog.records
 
 
 def test_old_names(spans: Spans, monkeypatch: pytest.MonkeyPatch) -> None:

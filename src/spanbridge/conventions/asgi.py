@@ -29,7 +29,7 @@ from spanbridge.core.options import Option, words
 from spanbridge.core.tracing import Operation, Scope, opener, site_of, traced
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
+    from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 
     from opentelemetry.trace import Span
 
@@ -115,14 +115,29 @@ _headers_getter = _HeadersGetter()
 
 def headers_of(carrier: Message) -> Iterator[tuple[str, str]]:
     """Yield the headers of a scope or a message."""
-    for name, value in carrier.get("headers") or ():
+    for name, value in _headers(carrier):
         yield http.text(name), http.text(value)
 
 
+# The specification allows any iterable, also such as can be read but once: what is read here is left for the others.
+
+
+def _headers(carrier: Message) -> Sequence[tuple[bytes, bytes]]:
+    headers: Any = carrier.get("headers") or ()
+    if not isinstance(headers, (list, tuple)):
+        carrier["headers"] = headers = [tuple(header) for header in headers]
+    return headers
+
+
+def _address(connection: Connection, key: str) -> Any:
+    found = connection.get(key)
+    if found is not None and not isinstance(found, (list, tuple)):
+        connection[key] = found = tuple(found)
+    return found
+
+
 def _headers_by_name(connection: Connection) -> dict[bytes, bytes]:
-    headers: Iterable[tuple[bytes, bytes]] = connection.get("headers") or ()
-    if not isinstance(headers, (list, tuple)):  # the specification allows any iterable: the application needs it, too
-        connection["headers"] = headers = list(headers)
+    headers = _headers(connection)
     found = dict(headers)
     if len(found) < len(headers):
         found.clear()
@@ -165,14 +180,14 @@ def reader(semconv: Semconv) -> Callable[[Connection], Request]:
             address, port = listening(connection)
             host = address
         else:
-            own, port = get("server") or ("", None)
+            own, port = _address(connection, "server") or ("", None)
             host = host or own or ""
             address, port = split_host(host, port)
         if address:
             fields["server.address"] = address
         if port:
             fields["server.port"] = port
-        if client := get("client"):
+        if client := _address(connection, "client"):
             request.peer = client[0]
             if client[0]:
                 fields["client.address"] = client[0]
@@ -207,7 +222,7 @@ def _path(connection: Connection) -> str:
 
 def listening(connection: Connection) -> tuple[str, int | None]:
     """Answer the address and port that the server listens on; as contrib does, with the port in the address, too."""
-    address, port = connection.get("server") or ("0.0.0.0", 80)  # noqa: S104
+    address, port = _address(connection, "server") or ("0.0.0.0", 80)  # noqa: S104
     return (address if port in (80, None) else f"{address}:{port}"), port
 
 
