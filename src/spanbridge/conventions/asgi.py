@@ -126,7 +126,7 @@ def _headers(carrier: Message) -> Sequence[tuple[bytes, bytes]]:
     headers: Any = carrier.get("headers") or ()
     if not isinstance(headers, (list, tuple)):
         carrier["headers"] = headers = [tuple(header) for header in headers]
-    return headers
+    return headers  # type: ignore[no-any-return]
 
 
 def _address(connection: Connection, key: str) -> Any:
