@@ -20,7 +20,7 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from tests.environments import clean_variables, environment, source_distribution
-from tests.junit import outcomes
+from tests.junit import outcomes, unittest_outcomes
 from tests.own_suites.suites import SUITES, Suite
 
 if TYPE_CHECKING:
@@ -43,9 +43,11 @@ def main() -> int:
 def _judge(name: str, suite: Suite, arguments: argparse.Namespace) -> int:
     """Run one suite alone and instrumented; print what differs, and say whether something did."""
     print(f"--- {name}", flush=True)
-    python = environment(arguments.cache / name, *_OURS, suite.requirement, *suite.needs, with_spanbridge=True)
-    home = source_distribution(suite.requirement, arguments.cache, python)
+    own = [suite.requirement] if suite.requirement else []
+    python = environment(arguments.cache / name, *_OURS, *own, *suite.needs, with_spanbridge=True)
     with _receiver() as (port, traces), tempfile.TemporaryDirectory() as scratch:
+        is_installed = "--pyargs" in suite.command
+        home = Path(scratch) if is_installed else source_distribution(suite.requirement, arguments.cache, python)
         warnings = Path(scratch, "warnings.log")
         watch = {"PYTHONPATH": str(_WATCH), "PYTEST_PLUGINS": "watch", "OWN_SUITES_WARNINGS": str(warnings)}
         alone = _run(suite, [str(python)], home, arguments, {})
@@ -58,8 +60,9 @@ def _judge(name: str, suite: Suite, arguments: argparse.Namespace) -> int:
     mended = [test for test, fault in alone.items() if fault is not None and instrumented.get(test, "") is None]
     declared = {test: rule.reason for test in broken for rule in suite.differences if fnmatchcase(test, rule.pattern)}
     print(
-        f"{suite.requirement}: {len(passing)} of {len(alone)} tests pass alone, {len(broken)} of them not with us"
-        f" ({len(declared)} declared); {len(mended)} pass only with us; {traces['sent']} traces; {len(warned)} warnings"
+        f"{suite.requirement or name}: {len(passing)} of {len(alone)} tests pass alone,"
+        f" {len(broken)} of them not with us ({len(declared)} declared); {len(mended)} pass only with us;"
+        f" {traces['sent']} traces; {len(warned)} warnings"
     )
     for test, fault in broken.items():
         if test not in declared:
@@ -84,9 +87,11 @@ def _run(
         own = {key: value.format_map(fill) for key, value in suite.variables.items()}
         options = [option.format_map(fill) for option in suite.command]
         more = ["-k", arguments.expression] if arguments.expression else []
-        fixed = ["-c", suite.config, "--rootdir", ".", "-p", "no:cacheprovider", f"--junitxml={fill['report']}", "-q"]
+        root = "/" if "--pyargs" in suite.command else "."
+        fixed = ["-c", suite.config, "--rootdir", root, "-p", "no:cacheprovider", f"--junitxml={fill['report']}", "-q"]
+        runner = [suite.runner, "-v", "2"] if suite.runner else ["-m", "pytest", *fixed]
         done = subprocess.run(
-            [*interpreter, "-m", "pytest", *options, *fixed, *more],
+            [*interpreter, *runner, *options, *more],
             cwd=home,
             env=clean_variables(**variables, **own),
             capture_output=True,
@@ -95,6 +100,10 @@ def _run(
             check=False,
             timeout=3000,
         )
+        if suite.runner:
+            if arguments.output:
+                print(done.stdout[-20000:], done.stderr[-200000:])
+            return {outcome.path: outcome.fault for outcome in unittest_outcomes(done.stderr)}
         report = scratch / "report.xml"
         if arguments.output or not report.exists():
             print(done.stdout[-20000:], done.stderr[-5000:])

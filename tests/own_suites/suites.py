@@ -20,22 +20,99 @@ class Suite(NamedTuple):
     """A library's own tests.
 
     Attributes:
-        requirement: the release whose source distribution has the tests.
-        command: pytest's arguments; `{NAME_port}` is a server's port.
+        requirement: the release whose tests these are; none for Python's own.
+        command: the runner's arguments; `{NAME_port}` is a server's port. The tests come from the source distribution
+            unless `--pyargs` names modules of what is installed.
         needs: what else the environment holds.
         config: the file with pytest's options for them (without one, pytest would find ours).
         servers: modules of tests/servers, a private one each for every run.
         variables: the process's variables, `{NAME_port}` as above.
         differences: what is declared.
+        runner: a script of the source distribution that runs tests by unittest, instead of pytest.
     """
 
-    requirement: str
+    requirement: str = ""
     command: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     config: str = "/dev/null"
     servers: tuple[str, ...] = ()
     variables: Mapping[str, str] = MappingProxyType({})
     differences: tuple[Difference, ...] = ()
+    runner: str = ""
+
+
+_BYTES = "compares all that is sent, and we add headers"
+_PARSER = "takes headers apart at every colon, and our tracestate has some"
+_PYTHON = (
+    "context",
+    "httplib",
+    "httpservers",
+    "queue",
+    "robotparser",
+    "sched",
+    "socketserver",
+    "sqlite3",
+    "thread",
+    "threading",
+    "threading_local",
+    "urllib",
+    "urllib2",
+    "urllib2_localnet",
+    "wsgiref",
+    "xmlrpc",
+)
+# Not those of TLS and subprocesses, which take minutes.
+_ASYNCIO = (
+    "base_events",
+    "context",
+    "events",
+    "futures",
+    "futures2",
+    "locks",
+    "queues",
+    "runners",
+    "selector_events",
+    "streams",
+    "taskgroups",
+    "tasks",
+    "threads",
+    "timeouts",
+    "unix_events",
+    "waitfor",
+)
+# Subprocesses, and parsers that the instrumentors do not come near.
+_AIOHTTP_NOT = ("circular_imports", "cookie_helpers", "cookiejar", "http_parser", "imports", "leaks", "multipart")
+_DJANGO = (
+    "asgi",
+    "async",
+    "backends",
+    "cache",
+    "conditional_processing",
+    "context_processors",
+    "csrf_tests",
+    "db_utils",
+    "decorators",
+    "generic_views",
+    "handlers",
+    "httpwrappers",
+    "logging_tests",
+    "middleware",
+    "middleware_exceptions",
+    "requests_tests",
+    "responses",
+    "servers",
+    "signals",
+    "template_backends",
+    "template_tests",
+    "test_client",
+    "test_client_regress",
+    "transaction_hooks",
+    "transactions",
+    "urlpatterns",
+    "urlpatterns_reverse",
+    "view_tests",
+    "wsgi",
+)
 
 
 def _modules(folder: str, names: str) -> tuple[str, ...]:
@@ -72,14 +149,179 @@ SUITES: dict[str, Suite] = {
             "elasticsearch",
         ),
     ),
-    "bottle": Suite("bottle==0.13.4", ("test",)),
     "djangorestframework": Suite(
         "djangorestframework==3.18.3",
         ("tests",),
         ("django==5.2.19", "pytest-django", "pytz", "dj-database-url", "markdown", "pyyaml"),
         "setup.cfg",
     ),
-    "tornado": Suite("tornado==6.6", ("--pyargs", "tornado.test")),
+    "tornado": Suite(
+        "tornado==6.6.1",
+        ("--pyargs", "tornado.test", "--log-disable=tornado.access"),
+        ("pycurl",),
+        differences=(
+            Difference(
+                "*StreamingChunkSizeTest::test_regular_body",
+                "where chunks end depends on the length of the headers, also without us",
+            ),
+        ),
+    ),
+    "python": Suite(
+        command=("--pyargs", *(f"test.test_{name}" for name in _PYTHON)),
+        differences=(
+            Difference("*test_httplib.HeaderTests::test_ipv6host_header", _BYTES),
+            Difference("*test_httplib.BasicTest::test_send_file", _BYTES),
+            Difference("*test_httplib.BasicTest::test_send_iter", _BYTES),
+            Difference("*test_httplib.TransferEncodingTest::*", _PARSER),
+            Difference("*test_xmlrpc.HeadersServerTestCase::test_header*", _BYTES),
+            Difference(
+                "*test_dbapi.OpenTests::test_database_keyword", "compares the class itself, and ours is a subclass"
+            ),
+        ),
+    ),
+    "asyncio": Suite(command=("--pyargs", *(f"test.test_asyncio.test_{name}" for name in _ASYNCIO))),
+    "aiohttp": Suite(
+        "aiohttp==3.14.5",
+        (
+            "tests",
+            "-o",
+            "addopts=",
+            "-o",
+            "timeout=0",
+            "-o",
+            "faulthandler_timeout=0",
+            *(f"--ignore=tests/test_{name}.py" for name in _AIOHTTP_NOT),
+            "--ignore-glob=*benchmarks*",
+            "-m",
+            "not dev_mode and not autobahn and not internal",
+        ),
+        (
+            "pytest-mock",
+            "pytest-xdist",
+            "pytest-timeout",
+            "trustme",
+            "freezegun",
+            "proxy.py",
+            "brotli",
+            "setuptools-git",
+            "re-assert",
+            "gunicorn",
+            "isal",
+            "zlib_ng",
+            "python-on-whales",
+            "blockbuster",
+            "pytest_codspeed",
+            "uvloop",
+            "coverage",
+        ),
+        "pytest.ini",
+    ),
+    "flask": Suite("flask==3.1.3", ("tests",), ("asgiref", "greenlet", "python-dotenv", "pytest<9"), "pyproject.toml"),
+    "werkzeug": Suite(
+        "werkzeug==3.1.9",
+        ("tests",),
+        ("cffi", "cryptography", "ephemeral-port-reserve", "pytest-timeout", "flask"),
+        "pyproject.toml",
+    ),
+    "jinja2": Suite("jinja2==3.1.6", ("tests",), ("trio",), "pyproject.toml"),
+    "starlette": Suite(
+        "starlette==1.10.0",
+        ("tests", "-o", "addopts="),
+        (
+            "httpx",
+            "httpx2",
+            "jinja2",
+            "itsdangerous",
+            "python-multipart",
+            "pyyaml",
+            "trio",
+            "pytest_codspeed",
+            "typing_extensions",
+        ),
+        "pyproject.toml",
+        differences=(Difference("tests.middleware.test_opentelemetry::*", "Starlette's own span makes way for ours"),),
+    ),
+    "falcon": Suite(
+        "falcon==4.4.0",
+        # Real servers take a second for each test.
+        ("tests", "--ignore=tests/asgi/test_asgi_servers.py", "-m", "not slow"),
+        (
+            "pyyaml",
+            "requests",
+            "aiofiles",
+            "httpx",
+            "uvicorn",
+            "websockets",
+            "cbor2",
+            "msgpack",
+            "mujson",
+            "ujson",
+            "orjson",
+            "pytest-asyncio",
+        ),
+        "pyproject.toml",
+    ),
+    "pyramid": Suite(
+        "pyramid==2.1",
+        ("tests",),
+        ("webtest", "zope.component", "setuptools<81"),
+        "pyproject.toml",
+        differences=(
+            Difference(
+                "*MemoryLeaksTest::test_memory_leaks", "counts the process's objects, those of our sending thread, too"
+            ),
+        ),
+    ),
+    "requests": Suite(
+        "requests==2.34.2",
+        ("tests", "-o", "addopts="),
+        ("PySocks", "pytest-httpbin==2.1.0", "httpbin", "pytest-mock", "trustme"),
+        "pyproject.toml",
+    ),
+    "fastapi": Suite(
+        "fastapi==0.165.0",
+        ("tests", "--ignore=tests/test_tutorial"),
+        (
+            "httpx",
+            "httpx2",
+            "pyyaml",
+            "dirty-equals",
+            "python-multipart",
+            "sqlmodel",
+            "flask",
+            "PyJWT",
+            "inline-snapshot",
+            "orjson",
+            "ujson",
+            "anyio[trio]",
+            "pwdlib[argon2]",
+            "email-validator",
+            "jinja2",
+            "itsdangerous",
+            "a2wsgi",
+        ),
+        "pyproject.toml",
+    ),
+    "bottle": Suite("bottle==0.13.4", ("test",), ("mako", "jinja2")),
+    "gevent": Suite("gevent==26.9.0", ("--pyargs", "gevent.tests.test__threading")),
+    "django": Suite(
+        "django==5.2.19",
+        ("--parallel=1", *_DJANGO),
+        (
+            "asgiref",
+            "jinja2",
+            "pyyaml",
+            "tblib",
+            "pylibmc",
+            "pymemcache",
+            "redis",
+            "argon2-cffi",
+            "docutils",
+            "aiosmtpd",
+            "pillow",
+        ),
+        runner="tests/runtests.py",
+    ),
     "sqlalchemy": Suite(
         "sqlalchemy==2.1.9", ("test/engine", "test/sql", "test/orm"), ("greenlet", "aiosqlite"), "pyproject.toml"
     ),
