@@ -43,8 +43,9 @@ def main() -> int:
 def _judge(name: str, suite: Suite, arguments: argparse.Namespace) -> int:
     """Run one suite alone and instrumented; print what differs, and say whether something did."""
     print(f"--- {name}", flush=True)
-    python = environment(arguments.cache / name, *_OURS, suite.requirement, *suite.needs, with_spanbridge=True)
-    home = source_distribution(suite.requirement, arguments.cache, python)
+    needs = (*_OURS, *filter(None, (suite.requirement, *suite.needs)))
+    python = environment(arguments.cache / name, *needs, with_spanbridge=True)
+    home = source_distribution(suite.requirement, arguments.cache, python) if suite.requirement else python.parent
     with _receiver() as (port, traces), tempfile.TemporaryDirectory() as scratch:
         warnings = Path(scratch, "warnings.log")
         watch = {"PYTHONPATH": str(_WATCH), "PYTEST_PLUGINS": "watch", "OWN_SUITES_WARNINGS": str(warnings)}
@@ -58,8 +59,9 @@ def _judge(name: str, suite: Suite, arguments: argparse.Namespace) -> int:
     mended = [test for test, fault in alone.items() if fault is not None and instrumented.get(test, "") is None]
     declared = {test: rule.reason for test in broken for rule in suite.differences if fnmatchcase(test, rule.pattern)}
     print(
-        f"{suite.requirement}: {len(passing)} of {len(alone)} tests pass alone, {len(broken)} of them not with us"
-        f" ({len(declared)} declared); {len(mended)} pass only with us; {traces['sent']} traces; {len(warned)} warnings"
+        f"{suite.requirement or name}: {len(passing)} of {len(alone)} tests pass alone,"
+        f" {len(broken)} of them not with us ({len(declared)} declared); {len(mended)} pass only with us;"
+        f" {traces['sent']} traces; {len(warned)} warnings"
     )
     for test, fault in broken.items():
         if test not in declared:
@@ -76,15 +78,19 @@ def _run(
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         ports = {}
-        for name in suite.servers:
+        for name, settings in suite.servers.items():
             (scratch / name).mkdir()
-            server = stack.enter_context(getattr(import_module(f"tests.servers.{name}"), name)(scratch / name))
+            run = getattr(import_module(f"tests.servers.{name}"), name)
+            server = stack.enter_context(run(scratch / name, *settings))
             ports[f"{name}_port"] = str(server.port)
-        fill = {"report": str(scratch / "report.xml"), **ports}
+        fill = {"report": str(scratch / "report.xml"), "scratch": str(scratch), **ports}
         own = {key: value.format_map(fill) for key, value in suite.variables.items()}
         options = [option.format_map(fill) for option in suite.command]
+        if suite.prepare:
+            subprocess.run([interpreter[-1], "-c", suite.prepare.format_map(fill)], check=True)
         more = ["-k", arguments.expression] if arguments.expression else []
-        fixed = ["-c", suite.config, "--rootdir", ".", "-p", "no:cacheprovider", f"--junitxml={fill['report']}", "-q"]
+        cache = f"cache_dir={scratch / 'cache'}"
+        fixed = ["-c", suite.config, "--rootdir", ".", "-o", cache, f"--junitxml={fill['report']}", "-q"]
         done = subprocess.run(
             [*interpreter, "-m", "pytest", *options, *fixed, *more],
             cwd=home,

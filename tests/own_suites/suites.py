@@ -20,12 +20,13 @@ class Suite(NamedTuple):
     """A library's own tests.
 
     Attributes:
-        requirement: the release whose source distribution has the tests.
+        requirement: the release whose source distribution has the tests; "" for those that come with Python.
         command: pytest's arguments; `{NAME_port}` is a server's port.
         needs: what else the environment holds.
         config: the file with pytest's options for them (without one, pytest would find ours).
-        servers: modules of tests/servers, a private one each for every run.
-        variables: the process's variables, `{NAME_port}` as above.
+        servers: modules of tests/servers, a private one each for every run, and what theirs take besides.
+        prepare: a Python program that is run before them, `{NAME_port}` and `{scratch}` (a directory) filled in.
+        variables: the process's variables, filled in as well.
         differences: what is declared.
     """
 
@@ -33,14 +34,167 @@ class Suite(NamedTuple):
     command: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     config: str = "/dev/null"
-    servers: tuple[str, ...] = ()
+    servers: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    prepare: str = ""
     variables: Mapping[str, str] = MappingProxyType({})
     differences: tuple[Difference, ...] = ()
 
+
+_POSTGRES = {"postgres": ("max_prepared_transactions=10",)}
+_POSTGRES_TESTS = ("test/dialect/postgresql", "test/dialect/test_suite.py", "test/engine")
+_SCHEMAS = """
+import {0}
+connection = {0}.connect("host=127.0.0.1 port={{postgres_port}} user=postgres dbname=postgres")
+for schema in ("test_schema", "test_schema_2"):
+    connection.cursor().execute("CREATE SCHEMA " + schema)
+connection.commit()
+"""
+
+_SUBCLASS = "compares a class with `==`: with us it is a subclass of the driver's own"
+_FACTORY = "asks with which class the driver makes the connection: with us a subclass, where the application names none"
 
 SUITES: dict[str, Suite] = {
     "tornado": Suite("tornado==6.6", ("--pyargs", "tornado.test")),
     "sqlalchemy": Suite(
         "sqlalchemy==2.1.9", ("test/engine", "test/sql", "test/orm"), ("greenlet", "aiosqlite"), "pyproject.toml"
     ),
+    "sqlalchemy-sqlite": Suite(
+        "sqlalchemy==2.1.9",
+        ("test/dialect", "test/engine", "--db", "sqlite_file", "--db", "aiosqlite"),
+        ("greenlet", "aiosqlite"),
+        "pyproject.toml",
+    ),
+    "sqlalchemy-psycopg2": Suite(
+        "sqlalchemy==2.1.9",
+        (*_POSTGRES_TESTS, "--dburi", "postgresql+psycopg2://postgres@127.0.0.1:{postgres_port}/postgres"),
+        ("greenlet", "psycopg2-binary"),
+        "pyproject.toml",
+        _POSTGRES,
+        _SCHEMAS.format("psycopg2"),
+    ),
+    "sqlalchemy-psycopg": Suite(
+        "sqlalchemy==2.1.9",
+        (
+            *_POSTGRES_TESTS,
+            "--dburi",
+            "postgresql+psycopg://postgres@127.0.0.1:{postgres_port}/postgres",
+            "--dburi",
+            "postgresql+psycopg_async://postgres@127.0.0.1:{postgres_port}/postgres",
+        ),
+        ("greenlet", "psycopg[binary]"),
+        "pyproject.toml",
+        _POSTGRES,
+        _SCHEMAS.format("psycopg"),
+    ),
+    "sqlite3": Suite(
+        "",
+        ("--pyargs", "test.test_sqlite3"),
+        differences=(Difference("*OpenTests::test_database_keyword", _SUBCLASS),),
+    ),
+    "psycopg2": Suite(
+        "psycopg2==2.9.13",
+        ("tests",),
+        servers=_POSTGRES,
+        variables={
+            "PSYCOPG2_TESTDB": "postgres",
+            "PSYCOPG2_TESTDB_HOST": "127.0.0.1",
+            "PSYCOPG2_TESTDB_PORT": "{postgres_port}",
+            "PSYCOPG2_TESTDB_USER": "postgres",
+        },
+        differences=(
+            Difference("*ConnectionTests::test_cursor_factory_none", _SUBCLASS),
+            *(
+                Difference(f"*ConnectTestCase::{test}", _FACTORY)
+                for test in ("test_async", "test_dsn", "test_no_keywords", "test_there_might_be_nothing")
+            ),
+        ),
+    ),
+    "redis": Suite(
+        "redis==8.1.0",
+        ("tests", "--redis-url", "redis://127.0.0.1:{redis_port}/0"),
+        ("pytest-asyncio", "pytest-timeout", "numpy", "pybreaker", "aiohttp", "xxhash", "packaging"),
+        "pyproject.toml",
+        {"redis": ()},
+    ),
+    "pymemcache": Suite(
+        "pymemcache==4.0.0",
+        ("pymemcache/test", "--server", "127.0.0.1", "--port", "{memcached_port}", "--count", "20"),
+        ("Faker", "gevent", "zstd"),
+        servers={"memcached": ()},
+    ),
+    "mysqlclient": Suite(
+        "mysqlclient==2.3.2",
+        ("tests",),
+        servers={"mariadb": ()},
+        prepare="""
+with open("{scratch}/my.cnf", "w") as file:
+    file.write("[MySQLdb-tests]\\nhost=127.0.0.1\\nport={mariadb_port}\\nuser=tester\\npassword=secret\\ndatabase=shop\\n"
+        "default-character-set=utf8mb4\\n")
+""",
+        variables={"TESTDB": "{scratch}/my.cnf"},
+    ),
+    "pylibmc": Suite(
+        "pylibmc==1.6.3",
+        ("tests",),
+        servers={"memcached": ()},
+        variables={"MEMCACHED_HOST": "127.0.0.1", "MEMCACHED_PORT": "{memcached_port}"},
+        differences=(
+            Difference("*RefcountTests::*", "counts references to False and small numbers: spans that wait have some"),
+            Difference("*SerializationTests::test_refcounts", "the same"),
+            Difference(
+                "*SerializationTests::test_override_deserialize",
+                "keeps an exception, whose frames lead to that of our wrapper, which has the call's arguments",
+            ),
+        ),
+    ),
+    "flask-caching": Suite(
+        "flask-caching==2.5.1",
+        ("tests", "-o", "asyncio_default_fixture_loop_scope=function"),
+        ("pytest-asyncio", "pytest-xprocess", "pylibmc", "redis", "asgiref"),
+        "pyproject.toml",
+    ),
+    "kombu": Suite(
+        "kombu==5.7.0",
+        ("t/unit",),
+        (
+            "hypothesis<7",
+            "Pyro4==4.82",
+            "pytest-freezer",
+            "redis",
+            "pymongo",
+            "sqlalchemy",
+            "boto3",
+            "pycurl",
+            "urllib3",
+            "msgpack",
+            "pyyaml",
+            "brotli",
+        ),
+        "setup.cfg",
+    ),
+    "celery": Suite(
+        "celery==5.7.0",
+        ("t/unit",),
+        (
+            "pytest-celery",
+            "pytest-rerunfailures",
+            "pytest-subtests",
+            "pytest-timeout",
+            "pytest-click",
+            "pytest-order",
+            "freezegun",
+            "boto3",
+            "moto",
+            "redis",
+            "sqlalchemy",
+            "pymongo",
+            "gevent",
+            "pydantic",
+            "msgpack",
+            "pyyaml",
+        ),
+        "pyproject.toml",
+    ),
+    "mako": Suite("mako==1.4.3", ("test",), ("babel", "lingua", "dogpile.cache", "beaker")),
+    "pymongo": Suite("pymongo==4.20.1", ("test",), ("pytest-asyncio",), "pyproject.toml"),
 }
