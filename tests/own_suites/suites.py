@@ -40,8 +40,14 @@ class Suite(NamedTuple):
     differences: tuple[Difference, ...] = ()
 
 
+def _files(prefix: str, names: str) -> tuple[str, ...]:
+    return tuple(f"{prefix}{name}.py" for name in names.split())
+
+
 _POSTGRES = {"postgres": ("max_prepared_transactions=10",)}
-_POSTGRES_TESTS = ("test/dialect/postgresql", "test/dialect/test_suite.py", "test/engine")
+# Its engine's dialect is a `Mock` that takes no listener, of which we warn.
+_NOT_MOCKED = ("--deselect", "test/engine/test_pool.py::QueuePoolTest::test_recycle_pool_no_race")
+_POSTGRES_TESTS = ("test/dialect/postgresql", "test/dialect/test_suite.py", "test/engine", *_NOT_MOCKED)
 _SCHEMAS = """
 import {0}
 connection = {0}.connect("host=127.0.0.1 port={{postgres_port}} user=postgres dbname=postgres")
@@ -53,14 +59,24 @@ connection.commit()
 _SUBCLASS = "compares a class with `==`: with us it is a subclass of the driver's own"
 _FACTORY = "asks with which class the driver makes the connection: with us a subclass, where the application names none"
 
+_REDIS_NEEDS = ("pytest-asyncio", "pytest-timeout", "numpy", "pybreaker", "xxhash", "packaging")
+_REDIS_TESTS = """
+    cache client command_parser commands connection encoding function hash lock max_connections_error monitor
+    multiprocessing pipeline pubsub retry scripting utils asyncio/test_client asyncio/test_commands
+    asyncio/test_connection asyncio/test_cwe_404 asyncio/test_hash asyncio/test_lock asyncio/test_monitor
+    asyncio/test_pipeline asyncio/test_pubsub asyncio/test_retry asyncio/test_scripting"""
+
 SUITES: dict[str, Suite] = {
     "tornado": Suite("tornado==6.6", ("--pyargs", "tornado.test")),
     "sqlalchemy": Suite(
-        "sqlalchemy==2.1.9", ("test/engine", "test/sql", "test/orm"), ("greenlet", "aiosqlite"), "pyproject.toml"
+        "sqlalchemy==2.1.9",
+        ("test/engine", "test/sql", "test/orm", *_NOT_MOCKED),
+        ("greenlet", "aiosqlite"),
+        "pyproject.toml",
     ),
     "sqlalchemy-sqlite": Suite(
         "sqlalchemy==2.1.9",
-        ("test/dialect", "test/engine", "--db", "sqlite_file", "--db", "aiosqlite"),
+        ("test/dialect", "test/engine", *_NOT_MOCKED, "--db", "sqlite_file", "--db", "aiosqlite"),
         ("greenlet", "aiosqlite"),
         "pyproject.toml",
     ),
@@ -111,10 +127,29 @@ SUITES: dict[str, Suite] = {
     ),
     "redis": Suite(
         "redis==8.1.0",
-        ("tests", "--redis-url", "redis://127.0.0.1:{redis_port}/0"),
-        ("pytest-asyncio", "pytest-timeout", "numpy", "pybreaker", "aiohttp", "xxhash", "packaging"),
+        (
+            *_files("tests/test_", _REDIS_TESTS),
+            "tests/test_observability",
+            "-m",
+            "not redismod and not ssl",
+            "--redis-url",
+            "redis://127.0.0.1:{redis_port}/0",
+        ),
+        _REDIS_NEEDS,
         "pyproject.toml",
-        {"redis": ()},
+        {"redis": ("--enable-debug-command", "yes", "--enable-module-command", "yes")},
+    ),
+    "redis-cluster": Suite(
+        "redis==8.1.0",
+        (
+            *_files("tests/test_", "cluster cluster_transaction commands pipeline"),
+            *_files("tests/test_asyncio/test_", "cluster cluster_transaction"),
+            *("-m", "not redismod and not ssl", "--redis-cluster-nodes", "3"),
+            *("--redis-url", "redis://127.0.0.1:{redis_cluster_port}/0"),
+        ),
+        _REDIS_NEEDS,
+        "pyproject.toml",
+        {"redis_cluster": ()},
     ),
     "pymemcache": Suite(
         "pymemcache==4.0.0",
@@ -195,6 +230,8 @@ with open("{scratch}/my.cnf", "w") as file:
         ),
         "pyproject.toml",
     ),
-    "mako": Suite("mako==1.4.3", ("test",), ("babel", "lingua", "dogpile.cache", "beaker")),
+    "mako": Suite(
+        "mako==1.4.3", ("test",), ("babel", "lingua", "dogpile.cache", "beaker", "pygments"), "pyproject.toml"
+    ),
     "pymongo": Suite("pymongo==4.20.1", ("test",), ("pytest-asyncio",), "pyproject.toml"),
 }
