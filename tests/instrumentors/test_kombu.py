@@ -159,6 +159,18 @@ def test_a_callback_that_fails(connection: Any, spans: Spans, payload: Payload) 
 
 
 @only_memory
+def test_messages_and_ports_of_other_kinds(connection: Any, spans: Spans, caplog: pytest.LogCaptureFixture) -> None:
+    received = []
+    consumer = Consumer(connection.default_channel, [ORDERS], callbacks=[lambda *args: received.append(args)])
+    consumer.receive("body", 42)  # as tests do
+    connection.port = "unknown"
+    Producer(connection).publish("hello", exchange=ORDERS.exchange, routing_key="new")
+    assert received == [("body", 42)]
+    assert [span["name"] for span in spans] == ["receive", "publish orders"]
+    assert caplog.text == ""
+
+
+@only_memory
 def test_publishing_that_fails(connection: Any, spans: Spans, payload: Payload) -> None:
     with pytest.raises(Exception) as raised:
         Producer(connection).publish(object(), exchange="orders", serializer="json")

@@ -147,7 +147,6 @@ def test_no_value_leaves_with_an_exception(client: Any, spans: Spans) -> None:
         "findAndModify people",
         "aggregate people",
     ]
-    told = [(span["description"], span["events"]) for span in spans]
     assert "topsecret" not in repr(list(spans))
     people.drop()
 
