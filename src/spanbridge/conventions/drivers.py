@@ -182,7 +182,7 @@ class Driver:
             else:
                 statement = text_of(passed(args, kwargs, 0, _STATEMENT), cursor)
                 # Whoever records them or not: they are taken out of what a failure says.
-                parameters = args[1] if len(args) > 1 else passed(args, kwargs, 1, PARAMETERS)
+                parameters = args[1] if len(args) > 1 else passed(args, kwargs, 1, PARAMETERS) if kwargs else None
             if remember:
                 self._statements[cursor] = statement
             size = database.batch_size(parameters) if batch else None
