@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from spanbridge.testing import Spans
     from tests.servers import Server
 
+VERSION = tuple(int(part) for part in psycopg.__version__.split(".")[:2])
+pytestmark = pytest.mark.skipif(
+    VERSION < (3, 2), reason="raw cursors, and waiting for notifications, are new in psycopg 3.2"
+)
+
 SETUP = "CREATE TEMPORARY TABLE items (id serial PRIMARY KEY, name text UNIQUE)"
 ONE_TO_FIVE = "SELECT generate_series(1, 5) AS n"
 state = attrgetter("statusmessage", "rowcount", "rownumber", "closed")
