@@ -177,7 +177,8 @@ def _statement(wrapped: Wrapped, setup: Setup) -> Wrapped:
         fields = (str(connection.settings_dict.get(key) or "") for key in ("NAME", "USER", "HOST", "PORT"))
         batch = database.batch_size(params) if wrapped.__name__ == "executemany" else None
         target = _target(connection.vendor, *fields)
-        return database.Query(target, database.text_of(sql, cursor.cursor), batch=batch, cursor=cursor)
+        text = database.text_of(sql, cursor.cursor)
+        return database.Query(target, text, batch=batch, parameters=params, cursor=cursor)
 
     def opened(span: Span, query: database.Query) -> None:
         connection = query.cursor.db

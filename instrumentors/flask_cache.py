@@ -93,13 +93,17 @@ def _attributes(setup: Setup) -> Callable[[Call], dict[str, Any]]:
 
     def attributes(call: Call) -> dict[str, Any]:
         rendered: dict[str, Any] = {}
-        kind = call.cache.config.get("CACHE_TYPE")
+        try:
+            backend = call.cache.cache
+        except Exception:  # it has no application, which the call is about to say
+            backend = None
+        # Without a configuration of its own it has the application's, where others may change it later.
+        kind = (call.cache.config or {}).get("CACHE_TYPE") or (None if backend is None else type(backend))
         if kind is not None:
             rendered["flask_cache.backend"] = kind if isinstance(kind, str) else getattr(kind, "__name__", str(kind))
         if call.keys and shows_keys:
             shown = [key_text(key) for key in call.keys[:_SHOWN]]
             rendered["flask_cache.key"] = shown[0] if len(shown) == 1 else shown
-        backend = call.cache.cache
         client = next(filter(None, (getattr(backend, name, None) for name in _CLIENTS)), None)
         where = zip(("server.address", "server.port", "db.namespace"), _address(client), strict=True)
         rendered.update((key, value) for key, value in where if value)

@@ -97,11 +97,12 @@ def _encoded(wrapped: Wrapped, setup: Setup) -> Wrapped:
 
 def _receiving(wrapped: Wrapped, setup: Setup) -> Wrapped:
     def describe(consumer: Any, body: Any, message: Any) -> Message | None:
-        info = message.delivery_info or {}
+        info = getattr(message, "delivery_info", None) or {}
         exchange, routing_key = str(info.get("exchange") or ""), str(info.get("routing_key") or "")
         if _is_celerys(exchange, body):
             return None
-        return _message("receive", exchange, routing_key, message.headers, _connection_of(consumer.channel))
+        headers = getattr(message, "headers", None)
+        return _message("receive", exchange, routing_key, headers, _connection_of(consumer.channel))
 
     return traced(wrapped, setup, messaging.process(setup, "receive", describe))
 

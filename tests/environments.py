@@ -68,7 +68,9 @@ def source_distribution(requirement: str, cache: Path, python: Path) -> Path:
     """Return the unpacked source distribution of `name==version`, fetched once."""
     name = requirement.replace("-", "_").replace("==", "-").lower()
     if not (cache / name).exists():
-        fetch = ["-m", "pip", "download", "-qq", "--no-deps", "--no-binary", ":all:", "--dest", cache, requirement]
+        # Only this one, not what builds it: pip asks it for its metadata, and would compile its build tools.
+        source = ["--no-deps", "--no-binary", requirement.partition("==")[0]]
+        fetch = ["-m", "pip", "download", "-qq", *source, "--dest", cache, requirement]
         subprocess.run([str(python), *map(str, fetch)], check=True)
         with tarfile.open(cache / f"{name}.tar.gz") as archive:
             archive.extractall(cache, filter="data")

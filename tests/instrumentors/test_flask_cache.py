@@ -69,6 +69,30 @@ def test_a_call(made: Any, spans: Spans, payload: Payload, monkeypatch: pytest.M
     assert mapped_names == ("shop", "flask_cache.cmd", "get", "cache")
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_the_applications_configuration(late: bool, spans: Spans, caplog: pytest.LogCaptureFixture) -> None:
+    FlaskCacheInstrumentor().instrument()
+    app = flask.Flask("shop")
+    if late:
+        cache = Cache()
+        cache.init_app(app, config={"CACHE_TYPE": SIMPLE})
+    else:
+        app.config["CACHE_TYPE"] = SIMPLE
+        cache = Cache(app)
+    with app.app_context():
+        cache.set("a", 1)
+    assert [span["attributes"] for span in spans] == [{"flask_cache.backend": "SimpleCache", "flask_cache.key": "a"}]
+    assert caplog.text == ""
+
+
+def test_a_cache_without_an_application(spans: Spans, caplog: pytest.LogCaptureFixture) -> None:
+    FlaskCacheInstrumentor().instrument()
+    with pytest.raises(Exception, match="app") as caught:
+        Cache().get("a")
+    assert [span["attributes"]["error.type"] for span in spans] == [type(caught.value).__name__]
+    assert caplog.text == ""
+
+
 def test_every_method(made: Any, spans: Spans, payload: Payload) -> None:
     cache = made(CACHE_TYPE=SIMPLE)
     FlaskCacheInstrumentor().instrument()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -16,6 +17,7 @@ with warnings.catch_warnings():
 from opentelemetry import baggage, trace
 from opentelemetry.context import attach, detach
 
+from spanbridge.conventions.messaging import broker_of
 from spanbridge.instrumentors.kombu import KombuInstrumentor
 
 if TYPE_CHECKING:
@@ -156,6 +158,22 @@ def test_a_callback_that_fails(connection: Any, spans: Spans, payload: Payload) 
         connection.drain_events(timeout=20)
     assert raised.value is error
     assert [(row["name"], row["status"]) for row in spans] == [("publish orders", "UNSET"), ("receive orders", "ERROR")]
+
+
+@only_memory
+def test_messages_and_ports_of_other_kinds(connection: Any, spans: Spans, caplog: pytest.LogCaptureFixture) -> None:
+    received = []
+    consumer = Consumer(connection.default_channel, [ORDERS], callbacks=[lambda *args: received.append(args)])
+    consumer.receive("body", 42)  # as tests do
+    connection.port = "unknown"
+    Producer(connection).publish("hello", exchange=ORDERS.exchange, routing_key="new")
+    assert received == [("body", 42)]
+    assert [span["name"] for span in spans] == ["receive", "publish orders"]
+    assert caplog.text == ""
+
+
+def test_the_broker_of_a_stand_in_has_no_system() -> None:
+    assert broker_of(Mock(hostname="there", port=5672)) == ("", "there", 5672)
 
 
 @only_memory

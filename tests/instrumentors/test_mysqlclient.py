@@ -169,6 +169,22 @@ def test_an_error_has_its_number(connection: Any, spans: Spans) -> None:
     assert span["attributes"]["db.response.status_code"] == "1146"
 
 
+def test_no_value_leaves_with_an_exception(connection: Any, spans: Spans) -> None:
+    cursor = connection.cursor()
+    cursor.execute("CREATE TEMPORARY TABLE people (id int, name varchar(40) UNIQUE, age int)")
+    cursor.execute("INSERT INTO people VALUES (1, %s, 1), (2, 'other', 2)", (f"{SECRET}'s",))
+    for statement, *parameters in [
+        ("INSERT INTO people VALUES (3, %s, 1)", (f"{SECRET}'s",)),
+        ("INSERT INTO people SELECT 3, name, 1 FROM people WHERE id = 1",),
+        ("INSERT INTO people (age) SELECT name FROM people WHERE id = 1",),
+        ("SELECT FROM x WHERE name = %s", (f"{SECRET}'s",)),
+    ]:
+        with pytest.raises(MySQLdb.Error, match=SECRET):  # the application sees it
+            cursor.execute(statement, *parameters)
+    assert [span["status"] for span in spans[-4:]] == ["ERROR"] * 4
+    assert SECRET not in repr(list(spans))
+
+
 def test_closed_cursors_and_connections(
     arguments: dict[str, Any], spans: Spans, caplog: pytest.LogCaptureFixture
 ) -> None:

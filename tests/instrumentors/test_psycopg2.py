@@ -277,6 +277,51 @@ def test_an_error_has_its_sqlstate(connection: Any, spans: Spans) -> None:
     assert span["attributes"]["error.type"] == "UndefinedTable"
 
 
+# Each fails, and the server's message has the word.
+TELLTALES: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "a key": ("INSERT INTO people VALUES (2, %s, now())", (SECRET,)),
+    "a row": ("UPDATE people SET id = -1", ()),
+    "a value": ("SELECT name::int FROM people", ()),
+    "a function": ("DO $$ BEGIN PERFORM name::int FROM people; END $$", ()),
+    "a parameter": ("SELECT %s::int", (SECRET,)),
+    "parameters by name": ("SELECT %(name)s::int", ({"name": SECRET},)),
+}
+
+
+@pytest.mark.parametrize("telltale", TELLTALES)
+def test_no_value_leaves_with_an_exception(telltale: str, connection: Any, spans: Spans) -> None:
+    cursor = connection.cursor()
+    cursor.execute("CREATE TEMPORARY TABLE people (id int CHECK (id > 0), name text UNIQUE, born timestamptz)")
+    cursor.execute("INSERT INTO people VALUES (1, %s, now())", (SECRET,))
+    statement, parameters = TELLTALES[telltale]
+    with pytest.raises(psycopg2.Error, match=SECRET):  # the application sees it
+        cursor.execute(statement, *parameters if telltale == "parameters by name" else [parameters])
+    span = spans[-1]
+    assert span["status"] == "ERROR"
+    assert SECRET not in repr(span)
+    assert (
+        span["description"]
+        .splitlines()[0]
+        .endswith(('constraint "people_name_key"', '"people_id_check"', "integer: ?"))
+    )
+
+
+def test_no_value_leaves_with_a_copy_or_a_later_exception(connection: Any, spans: Spans) -> None:
+    cursor = connection.cursor()
+    cursor.execute("CREATE TEMPORARY TABLE numbers (number int)")
+    with pytest.raises(psycopg2.Error, match=SECRET):
+        cursor.copy_from(io.StringIO(f"{SECRET}\n"), "numbers")
+    connection.rollback()
+    try:
+        cursor.execute("SELECT %s::int", (SECRET,))
+    except psycopg2.Error:
+        connection.rollback()
+        with pytest.raises(psycopg2.Error):
+            cursor.execute("SELECT 1 FROM nowhere")
+    assert len([span for span in spans if span["status"] == "ERROR"]) == 3
+    assert SECRET not in repr(list(spans))
+
+
 def test_closed_cursors_and_connections(connection: Any, spans: Spans, caplog: pytest.LogCaptureFixture) -> None:
     cursor = connection.cursor()
     cursor.close()

@@ -132,6 +132,25 @@ def test_failures(client: Any, spans: Spans) -> None:
     assert [event["name"] for event in span["events"]] == ["exception"]
 
 
+def test_no_value_leaves_with_an_exception(client: Any, spans: Spans) -> None:
+    people = client.shop.people
+    people.create_index("name", unique=True)
+    people.insert_many([{"_id": 1, "name": "topsecret"}, {"_id": 2, "name": "other"}])
+    with pytest.raises(pymongo.errors.DuplicateKeyError, match="topsecret"):  # the application sees it
+        people.insert_one({"name": "topsecret"})
+    with pytest.raises(pymongo.errors.DuplicateKeyError):
+        people.find_one_and_update({"_id": 2}, {"$set": {"name": "topsecret"}})
+    with pytest.raises(pymongo.errors.OperationFailure):
+        list(people.aggregate([{"$nosuchstage": {"of": "topsecret"}}]))
+    assert [span["name"] for span in spans if span["status"] == "ERROR"] == [
+        "insert people",
+        "findAndModify people",
+        "aggregate people",
+    ]
+    assert "topsecret" not in repr(list(spans))
+    people.drop()
+
+
 def test_writes_that_fail_although_the_command_does_not(client: Any, spans: Spans) -> None:
     with pytest.raises(DuplicateKeyError):
         client.shop.users.insert_one({"_id": 1})

@@ -162,6 +162,19 @@ def test_a_watch_error_is_an_answer(client: Any, spans: Spans) -> None:
     assert [span["status"] for span in spans] == ["UNSET"] * 3
 
 
+@pytest.mark.parametrize("values", [("topsecret",), ("a topsecret\nof two lines",)])
+def test_no_value_leaves_with_an_exception(values: tuple[str], client: Any, spans: Spans) -> None:
+    client.set("word", "x")
+    with pytest.raises(redis.ResponseError, match="topsecret"):  # the application sees it
+        client.execute_command("NOSUCHCOMMAND", *values)
+    with pytest.raises(redis.ResponseError, match="topsecret"), client.pipeline() as pipeline:
+        pipeline.rpush("word", *values).execute()
+    failed = [span for span in spans if span["status"] == "ERROR"]
+    assert [span["name"] for span in failed] == ["NOSUCHCOMMAND", "PIPELINE RPUSH"]
+    assert "Command # 1 (?) of pipeline caused error: WRONGTYPE" in failed[1]["description"]
+    assert "topsecret" not in repr(failed)
+
+
 def test_failures(client: Any, spans: Spans) -> None:
     with pytest.raises(redis.ResponseError):
         client.execute_command("NOSUCH", "secret")

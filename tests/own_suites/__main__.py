@@ -43,8 +43,8 @@ def main() -> int:
 def _judge(name: str, suite: Suite, arguments: argparse.Namespace) -> int:
     """Run one suite alone and instrumented; print what differs, and say whether something did."""
     print(f"--- {name}", flush=True)
-    own = [suite.requirement] if suite.requirement else []
-    python = environment(arguments.cache / name, *_OURS, *own, *suite.needs, with_spanbridge=True)
+    needs = (*_OURS, *filter(None, (suite.requirement, *suite.needs)))
+    python = environment(arguments.cache / name, *needs, with_spanbridge=True)
     with _receiver() as (port, traces), tempfile.TemporaryDirectory() as scratch:
         is_installed = "--pyargs" in suite.command
         home = Path(scratch) if is_installed else source_distribution(suite.requirement, arguments.cache, python)
@@ -54,6 +54,7 @@ def _judge(name: str, suite: Suite, arguments: argparse.Namespace) -> int:
         steer = {"DD_TRACE_AGENT_URL": f"http://127.0.0.1:{port}", "DD_SERVICE": name, **watch}
         launched = [str(python.parent / "opentelemetry-instrument"), str(python)]
         instrumented = _run(suite, launched, home, arguments, steer)
+        traces["sent"] -= 1  # the watch's own
         warned = warnings.read_text().splitlines() if warnings.exists() else []
     passing = [test for test, fault in alone.items() if fault is None]
     broken = {test: instrumented.get(test, "was not run") for test in passing if instrumented.get(test, "") is not None}
@@ -69,7 +70,7 @@ def _judge(name: str, suite: Suite, arguments: argparse.Namespace) -> int:
             print(f"  BROKEN {test}: {' '.join((fault or '').split())[:300]}")
     for line, times in Counter(warned).most_common(20):
         print(f"  WARNED {times} times: {line[:300]}")
-    return 1 if broken.keys() - declared.keys() or warned or not passing or not traces["sent"] else 0
+    return 1 if broken.keys() - declared.keys() or warned or not passing or traces["sent"] <= 0 else 0
 
 
 def _run(
@@ -79,16 +80,20 @@ def _run(
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         ports = {}
-        for name in suite.servers:
+        for name, settings in suite.servers.items():
             (scratch / name).mkdir()
-            server = stack.enter_context(getattr(import_module(f"tests.servers.{name}"), name)(scratch / name))
+            run = getattr(import_module(f"tests.servers.{name}"), name)
+            server = stack.enter_context(run(scratch / name, *settings))
             ports[f"{name}_port"] = str(server.port)
-        fill = {"report": str(scratch / "report.xml"), **ports}
+        fill = {"report": str(scratch / "report.xml"), "scratch": str(scratch), **ports}
         own = {key: value.format_map(fill) for key, value in suite.variables.items()}
         options = [option.format_map(fill) for option in suite.command]
+        if suite.prepare:
+            subprocess.run([interpreter[-1], "-c", suite.prepare.format_map(fill)], check=True)
         more = ["-k", arguments.expression] if arguments.expression else []
         root = "/" if "--pyargs" in suite.command else "."
-        fixed = ["-c", suite.config, "--rootdir", root, "-p", "no:cacheprovider", f"--junitxml={fill['report']}", "-q"]
+        cache = f"cache_dir={scratch / 'cache'}"
+        fixed = ["-c", suite.config, "--rootdir", root, "-o", cache, f"--junitxml={fill['report']}", "-q"]
         runner = [suite.runner, "-v", "2"] if suite.runner else ["-m", "pytest", *fixed]
         done = subprocess.run(
             [*interpreter, *runner, *options, *more],

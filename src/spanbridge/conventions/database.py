@@ -6,6 +6,7 @@ https://opentelemetry.io/docs/specs/semconv/database/database-spans/
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache, partial, wraps
 from inspect import getattr_static
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from spanbridge.core.semconv import Semconv, pick
 from spanbridge.core.tracing import DATABASE, HTTP, Operation, record_failure, traced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from opentelemetry.trace import Span
 
@@ -241,7 +242,7 @@ def operation(
             span.set_attribute("db.response.returned_rows", rows)
 
     def failed(span: Span, query: Query, error: BaseException) -> None:
-        clean = None if contrib else partial(_without_values, query=query)
+        clean = None if contrib else partial(_without_values, query=query, error=error, stored=[*_stored(error)])
         record_failure(span, error, error_type=semconv.database.stable, clean=clean)
         code = status_code(error)
         if code and not contrib:
@@ -275,8 +276,44 @@ def operation(
     )
 
 
-def _without_values(text: str, query: Query) -> str:
-    return without_values(text, query.statement, dialect_of(query.target.system), query.parameters)
+def _without_values(text: str, query: Query, error: BaseException, stored: Sequence[str]) -> str:
+    for value in stored:
+        text = text.replace(value, "?")
+    filled = query.parameters
+    given = filled is not None and not (isinstance(filled, (dict, list, tuple)) and not filled)
+    if given or error.__context__ is not None:  # of that one's statement, nothing is known
+        for pattern, shown in _EXCERPTS:
+            text = pattern.sub(shown, text)
+    return without_values(text, query.statement, dialect_of(query.target.system), filled)
+
+
+# Where the messages of PostgreSQL (in the server's language) and MySQL quote a statement, which a driver may have
+# filled in, and written its parameters in ways of its own.
+_EXCERPTS = ((re.compile(r"(?m)^(\w+ \d+ ?: ).+$"), r"\1?"), (re.compile(r"(?s)( near ').+(' at line \d)"), r"\1?\2"))
+
+# Where MySQL's messages quote a value, which may hold quotes itself.
+_MYSQL_QUOTED = re.compile(
+    r"""(?s)(?:Duplicate entry |value: )('.*')(?= for key | for column | for function |"?\)?$)"""
+)
+_DOUBLE_QUOTED = re.compile(r'".*?"', re.DOTALL)
+
+
+def _stored(error: BaseException | None) -> Iterator[str]:
+    """Yield what the messages of an error, and of those before it, quote of stored data, which no statement shows."""
+    for _ in range(_CHAINED):
+        if error is None:
+            return
+        yield from _MYSQL_QUOTED.findall(str(error))
+        diagnostics = getattr(error, "diag", None)  # psycopg2, psycopg 3: apart, for the labels are translated
+        for field in ("message_detail", "context", "internal_query"):
+            if value := getattr(diagnostics, field, None):
+                yield value
+        if (getattr(diagnostics, "sqlstate", None) or "").startswith("22"):  # a value is wrong: it is in quotes
+            yield from _DOUBLE_QUOTED.findall(getattr(diagnostics, "message_primary", None) or "")
+        error = error.__cause__ or error.__context__
+
+
+_CHAINED = 8
 
 
 # mysqlclient's cursors that do not know theirs say 2 ** 64 - 1, others -1.

@@ -16,6 +16,7 @@ import wrapt
 
 from spanbridge.conventions import database
 from spanbridge.conventions.database import Query, Target, first_word, text_of
+from spanbridge.conventions.drivers import PARAMETERS, passed
 from spanbridge.conventions.sql import operation_name
 from spanbridge.core.tracing import Setup, TracerSource, traced
 
@@ -110,9 +111,9 @@ _VERBS = {"callproc": "CALL", "commit": "COMMIT", "rollback": "ROLLBACK"}
 
 def _describe(tracer: CursorTracer[Any], cursor: Any, method: Wrapped, /, *args: Any, **kwargs: Any) -> Query:
     integration, called = tracer.integration, getattr(method, "__name__", "")
+    parameters = passed(args, kwargs, 1, PARAMETERS)
     args = args or tuple(kwargs[name] for name in _KEYWORDS if name in kwargs)
     verb = None if integration.engine.setup.semconv.contrib else _VERBS.get(called)
-    parameters = args[1] if len(args) > 1 else None
     return Query(
         integration.target,
         tracer.get_statement(cursor, args),

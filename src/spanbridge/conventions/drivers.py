@@ -37,9 +37,9 @@ CAPTURE_PARAMETERS = Option("capture_parameters", False, "Record the parameters 
 OPTIONS: tuple[Option[Any], ...] = (*sqlcommenter.OPTIONS, TRACE_CONNECT, TRACE_FETCH)
 
 FETCHES = ("fetchone", "fetchmany", "fetchall")
-# By which names drivers take a statement, and what it is filled with.
 _STATEMENT = (*sqlcommenter.STATEMENT_KEYWORDS, "procname")
-_PARAMETERS = ("params", "vars", "args", "parameters", "params_seq", "vars_list", "seq_params", "seq_of_parameters")
+PARAMETERS = ("params", "vars", "args", "parameters", "params_seq", "vars_list", "seq_params", "seq_of_parameters")
+"""By which names drivers take what a statement is filled with."""
 
 
 def passed(args: tuple[Any, ...], kwargs: Mapping[str, Any], position: int, names: tuple[str, ...]) -> Any:
@@ -172,15 +172,17 @@ class Driver:
             commented: whether comments go into the statement.
         """
         target_of, remember = self.target_of, setup.options.get("trace_fetch")
-        captures = batch or setup.options.get("capture_parameters")
 
         def describe(cursor: Any, /, *args: Any, **kwargs: Any) -> Query | None:
             target = target_of(cursor)
             if target is None:
                 return None
-            given = text(*args, **kwargs) if text else passed(args, kwargs, 0, _STATEMENT)
-            statement = text_of(given, cursor)
-            parameters = passed(args, kwargs, 1, _PARAMETERS) if captures else None
+            if text:
+                statement, parameters = text(*args, **kwargs), None
+            else:
+                statement = text_of(passed(args, kwargs, 0, _STATEMENT), cursor)
+                # Whoever records them or not: they are taken out of what a failure says.
+                parameters = args[1] if len(args) > 1 else passed(args, kwargs, 1, PARAMETERS) if kwargs else None
             if remember:
                 self._statements[cursor] = statement
             size = database.batch_size(parameters) if batch else None
@@ -201,7 +203,8 @@ class Driver:
         def describe(cursor: Any, /, *args: Any, **kwargs: Any) -> Query | None:
             target = target_of(cursor)
             name = text_of(passed(args, kwargs, 0, _STATEMENT))
-            return None if target is None else Query(target, name, verb=verb, cursor=cursor)
+            parameters = passed(args, kwargs, 1, PARAMETERS)
+            return None if target is None else Query(target, name, verb=verb, parameters=parameters, cursor=cursor)
 
         return database.operation(setup, describe)
 

@@ -5,6 +5,7 @@ https://opentelemetry.io/docs/specs/semconv/database/redis/
 
 from __future__ import annotations
 
+import re
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,19 @@ def redis_batch(
     return Command(target, verb, text, source, batch=len(commands))
 
 
+# Where messages quote a command: those of Redis, and those that redis-py and redis-py-cluster make of a pipeline's.
+_QUOTED = (
+    (re.compile(r"(, with args beginning with: ).+"), r"\1?"),
+    (re.compile(r"(?s)(Command # \d+ \().*?(\) of pipeline caused error: )"), r"\1?\2"),
+)
+
+
+def _without_arguments(text: str) -> str:
+    for pattern, shown in _QUOTED:
+        text = pattern.sub(shown, text)
+    return text
+
+
 def _key_found(result: Any) -> int:
     """A key that is not there reads as None, as nothing, or as nothing but None (HMGET)."""
     if isinstance(result, (list, tuple, set)):
@@ -150,7 +164,8 @@ def call(
                 if response_hook is not None:
                     response_hook(span, command.source[0], None)
             else:
-                record_failure(span, error, error_type=semconv.database.stable and not contrib)
+                clean = None if contrib else _without_arguments
+                record_failure(span, error, error_type=semconv.database.stable and not contrib, clean=clean)
 
         operation: Operation[Command] = Operation(
             SpanKind.CLIENT,

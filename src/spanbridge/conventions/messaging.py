@@ -57,9 +57,12 @@ _SYSTEMS = {
 def broker_of(connection: Any) -> Broker:
     """Answer where a kombu connection leads, without connecting."""
     transport = connection.transport_cls
-    name = transport if isinstance(transport, str) else getattr(transport, "driver_type", None) or ""
-    host, port = connection.hostname, connection.port
-    return Broker(_SYSTEMS.get(name.lower(), name), str(host) if host else None, int(port) if port else None)
+    name = transport if isinstance(transport, str) else getattr(transport, "driver_type", None)
+    if not isinstance(name, str):  # as of a stand-in
+        name = ""
+    host, port = connection.hostname, str(connection.port)
+    number = int(port) if port.isdecimal() else None
+    return Broker(_SYSTEMS.get(name.lower(), name), str(host) if host else None, number)
 
 
 class Message:

@@ -6,22 +6,25 @@ https://opentelemetry.io/docs/specs/semconv/database/mongodb/
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping
 from contextvars import ContextVar
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from spanbridge.conventions import http
+from spanbridge.conventions import http, sql
 from spanbridge.conventions.database import Target, text_keys
 from spanbridge.core.options import Option, boolean
 from spanbridge.core.semconv import pick
 from spanbridge.core.tracing import DATABASE, HTTP, Operation, apart, opener, record_failure
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from opentelemetry.trace import Span
 
     from spanbridge.core.tracing import Begin, Scope, Setup
@@ -159,7 +162,7 @@ def _operation(setup: Setup) -> Operation[Command]:
 
     def succeeded(span: Span, command: Command, ended: Any) -> None:
         if not contrib:
-            _describe_reply(span, ended.reply)
+            _describe_reply(span, ended.reply, command)
             # What a driver of SQL would call the row count.
             if command.ordered is not None and isinstance(written := ended.reply.get("n"), int):
                 span.set_attribute("db.response.returned_rows", written)
@@ -168,10 +171,11 @@ def _operation(setup: Setup) -> Operation[Command]:
 
     def failed(span: Span, command: Command, error: BaseException) -> None:
         failure = command.ended.failure
+        clean = _kept if contrib else partial(_without_values, command=command)
         if contrib or isinstance(error, _UnseenError):
-            _mark(span, failure, error_type=names.stable or not contrib)
+            _mark(span, failure, error_type=names.stable or not contrib, clean=clean)
         else:
-            record_failure(span, error)
+            record_failure(span, error, clean=clean)
         if not contrib and (code := failure.get("code")) is not None:
             span.set_attribute("db.response.status_code", str(code))
         if failed_hook is not None:
@@ -190,7 +194,7 @@ def _operation(setup: Setup) -> Operation[Command]:
     )
 
 
-def _describe_reply(span: Span, reply: Mapping[str, Any]) -> None:
+def _describe_reply(span: Span, reply: Mapping[str, Any], command: Command) -> None:
     """Tell how many documents a batch has, and of writes that failed although the command did not."""
     cursor = reply.get("cursor")
     if isinstance(cursor, Mapping):
@@ -199,13 +203,28 @@ def _describe_reply(span: Span, reply: Mapping[str, Any]) -> None:
             span.set_attribute("db.response.returned_rows", len(batch))
     errors = reply.get("writeErrors") or [reply.get("writeConcernError")]
     if errors[0]:
-        _mark(span, errors[0], error_type=True)
+        _mark(span, errors[0], error_type=True, clean=partial(_without_values, command=command))
         span.set_attribute("db.response.status_code", str(errors[0].get("code")))
 
 
-def _mark(span: Span, failure: Mapping[str, Any], *, error_type: bool) -> None:
+# Where messages quote what is stored: a key that is there already, and PyMongo's rendering of the whole answer.
+_STORED = re.compile(r"(dup key: |full error: ).+")
+# Where commands have values.
+_VALUES = ("documents", "updates", "deletes", "filter", "query", "update", "pipeline")
+
+
+def _without_values(text: str, command: Command) -> str:
+    values = [command.started.command.get(field) for field in _VALUES]
+    return sql.without_values(_STORED.sub(r"\1?", text), "", sql.ANSI, values)
+
+
+def _kept(text: str) -> str:
+    return text
+
+
+def _mark(span: Span, failure: Mapping[str, Any], *, error_type: bool, clean: Callable[[str], str]) -> None:
     """Mark a span as failed by what the server, or the driver, says of it."""
-    span.set_status(Status(StatusCode.ERROR, failure.get("errmsg", "Unknown error")))
+    span.set_status(Status(StatusCode.ERROR, clean(failure.get("errmsg", "Unknown error"))))
     if error_type:
         kind = failure.get("codeName") or failure.get("errtype") or failure.get("code") or "UnknownError"
         span.set_attribute("error.type", str(kind))

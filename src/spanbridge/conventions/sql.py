@@ -203,7 +203,7 @@ def without_values(text: str, statement: str, dialect: Dialect, parameters: Any 
     return _WORD.sub(lambda match: "?" if match[0] in words else match[0], text) if words else text
 
 
-def _texts(parameters: Any, levels: int = 4) -> Iterator[str]:
+def _texts(parameters: Any, levels: int = 8) -> Iterator[str]:
     if isinstance(parameters, (str, int, float)):
         yield str(parameters)
     elif isinstance(parameters, (bytes, bytearray)):
