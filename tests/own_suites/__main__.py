@@ -1,7 +1,8 @@
 """The libraries' own tests, without us and under our launcher: `python -m tests.own_suites [option ...] [name ...]`.
 
 The suites come from the libraries' source distributions and are never part of this tree. What passes alone must pass
-instrumented: exit 1 when a test does not (beyond suites.py's declared ones), when no trace arrived, or when we warned.
+instrumented: exit 1 when a test does not (beyond those that suites.toml declares), when no trace arrived, or when we
+warned.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def _judge(name: str, suite: Suite, arguments: argparse.Namespace) -> int:
     passing = [test for test, fault in alone.items() if fault is None]
     broken = {test: instrumented.get(test, "was not run") for test in passing if instrumented.get(test, "") is not None}
     mended = [test for test, fault in alone.items() if fault is not None and instrumented.get(test, "") is None]
-    declared = {test: rule.reason for test in broken for rule in suite.differences if fnmatchcase(test, rule.pattern)}
+    declared = {test: reason for test in broken for pattern, reason in suite.declared if fnmatchcase(test, pattern)}
     print(
         f"{suite.requirement or name}: {len(passing)} of {len(alone)} tests pass alone,"
         f" {len(broken)} of them not with us ({len(declared)} declared); {len(mended)} pass only with us;"
