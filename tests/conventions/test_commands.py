@@ -13,7 +13,6 @@ from spanbridge.conventions.commands import (
     masked,
     memcached_command,
     redis_command,
-    redis_operation,
 )
 
 
@@ -70,8 +69,8 @@ from spanbridge.conventions.commands import (
     ],
 )  # fmt: skip
 def test_redis_command(args, text, without_keys):
-    assert redis_command(args) == text
-    assert redis_command(args, keys=False) == without_keys
+    assert redis_command(args)[1] == text
+    assert redis_command(args, keys=False)[1] == without_keys
 
 
 @pytest.mark.parametrize(
@@ -90,7 +89,7 @@ def test_redis_command(args, text, without_keys):
     ],
 )
 def test_keys_are_short_and_on_one_line(key, text):
-    assert redis_command(("GET", key)) == f"GET {text}"
+    assert redis_command(("GET", key)) == ("GET", f"GET {text}")
 
 
 class Counting(list):  # type: ignore[type-arg]
@@ -106,7 +105,7 @@ class Counting(list):  # type: ignore[type-arg]
 
 def test_a_huge_command_is_cut_and_mostly_not_looked_at():
     args = Counting(["MSET", *(str(number) for number in range(200_000))])
-    text = redis_command(args)
+    _, text = redis_command(args)
     assert len(text) == TEXT_LIMIT
     assert text.startswith("MSET 0 ? 2 ? 4 ?")
     assert text.endswith("...")
@@ -125,7 +124,7 @@ def test_a_huge_command_is_cut_and_mostly_not_looked_at():
     ],
 )
 def test_redis_operation(args, operation):
-    assert redis_operation(args) == operation
+    assert redis_command(args)[0] == operation
 
 
 @pytest.mark.parametrize(
@@ -187,14 +186,14 @@ _arguments = st.lists(
 @given(_words, _arguments)
 def test_masked_keys_leave_nothing(word, arguments):
     if "w" not in commands._COMMANDS.get(word, ""):
-        text = redis_command((word, *arguments), keys=False)
+        _, text = redis_command((word, *arguments), keys=False)
         assert VALUE not in text
         assert len(text.split(" ")) == 1 + len(arguments)
 
 
 @given(st.lists(st.text() | st.binary() | st.integers() | st.none() | st.floats()))
 def test_any_arguments_make_one_line(args):
-    text = redis_command(args)
+    operation, text = redis_command(args)
     assert text.isprintable()
     assert len(text) <= TEXT_LIMIT
-    assert redis_operation(args) == redis_operation(args).upper()
+    assert operation == operation.upper()

@@ -132,7 +132,7 @@ PARSERS = {
     )},
     "sql": lambda raw: [sql.sanitize(raw, sql.dialect_of(system)) for system in ("postgresql", "mysql", "sqlite")],
     "sql verb": sql.operation_name,
-    "redis": lambda raw: commands.redis_command(["SET", raw, raw]),
+    "redis": lambda raw: commands.redis_command(["SET", raw, raw])[1],
     "memcached": lambda raw: commands.memcached_command("get", [raw]),
     "url": http.url_cleaner(STABLE),
     "host": http.host_and_port,

@@ -87,23 +87,24 @@ _COMMANDS = {word: shape for shape, words in _SHAPES.items() for word in words.s
 _WORD = re.compile(r"[A-Za-z][\w.-]{0,39}", re.ASCII)
 
 
-def redis_command(args: Sequence[Any], *, keys: bool = True) -> str:
-    """Write a command without its values: `SET k ? EX ?`, `MSET a ? b ?`, `HSET h ? ?`, `CONFIG SET maxmemory ?`.
+def redis_command(args: Sequence[Any], keys: bool = True) -> tuple[str, str]:
+    """Answer a command's first word in capitals, for `db.operation.name`, and the command without its values.
 
-    Of a command that is not in the table, only the word is kept. Bytes that are no text, and characters that do not
-    print, show as escapes, so that a command is one line. A command of 100,000 arguments costs no more than one that
-    fills the text.
+    Such as `SET k ? EX ?`, `MSET a ? b ?`, `HSET h ? ?`, `CONFIG SET maxmemory ?`. Of a command that is not in the
+    table, only the word is kept; the first answer is "" where there is none. Bytes that are no text, and characters
+    that do not print, show as escapes, so that a command is one line. A command of 100,000 arguments costs no more than
+    one that fills the text.
 
     Args:
         args: the words, keys and values as the application passed them; the first may hold several, as redis-py allows.
         keys: whether keys are kept; else they are masked as well.
     """
     if not args:
-        return ""
+        return "", ""
     word = args[0]
     shape = _COMMANDS.get(word) if type(word) is str else None
     if shape == "k" and keys and 1 < len(args) < _FEW:  # most commands, without the table's generality
-        return f"{word} {key_text(args[1])}{' ?' * (len(args) - 2)}"
+        return word, f"{word} {key_text(args[1])}{' ?' * (len(args) - 2)}"
     rest = args[1 : _ARGUMENTS + 1]
     if shape is None:
         first, *more = key_text(word).split() or ["?"]
@@ -114,14 +115,7 @@ def redis_command(args: Sequence[Any], *, keys: bool = True) -> str:
     if not keys:
         roles = roles.replace("k", "?")
     shown = ["?" if role == "?" else _shown(arg, role) for arg, role in zip(rest, roles, strict=False)]
-    return _cut(" ".join([word, *shown]))
-
-
-def redis_operation(args: Sequence[Any]) -> str:
-    """Answer the command's first word in capitals, for `db.operation.name`; "" when there is none."""
-    if args and type(args[0]) is str and args[0] in _COMMANDS:
-        return args[0]
-    return redis_command(args[:1]).partition(" ")[0].replace("?", "")
+    return "" if word == "?" else word, _cut(" ".join([word, *shown]))
 
 
 def masked(args: Sequence[Any]) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.trace import SpanKind
 
 from spanbridge.conventions import http
-from spanbridge.conventions.commands import WHOLE, redis_command, redis_operation
+from spanbridge.conventions.commands import WHOLE, redis_command
 from spanbridge.conventions.database import text_keys
 from spanbridge.core.options import Option, boolean
 from spanbridge.core.tracing import DATABASE, HTTP, Operation, record_failure, traced
@@ -69,7 +69,8 @@ _SHOWN = 100
 def redis_single(target: Target, args: Sequence[Any], source: tuple[Any, ...] = (), *, keys: bool) -> Command:
     """Describe one command of Redis by its arguments; a long one, whose text is cut, says how many they are."""
     extra = {"db.redis.args_length": len(args)} if len(args) > WHOLE else None
-    return Command(target, redis_operation(args), redis_command(args, keys=keys), source, extra)
+    verb, text = redis_command(args, keys)
+    return Command(target, verb, text, source, extra)
 
 
 def redis_batch(
@@ -78,10 +79,10 @@ def redis_batch(
     """Describe a pipeline of Redis by the arguments of its commands; None for an empty one, which sends nothing."""
     if not commands:
         return None
-    verbs = {redis_operation(command) for command in commands[:_SHOWN]}
+    shown = [redis_command(command, keys) for command in commands[:_SHOWN]]
+    verbs = {verb for verb, _ in shown}
     verb = f"PIPELINE {verbs.pop()}" if len(verbs) == 1 and len(commands) <= _SHOWN else "PIPELINE"
-    text = "\n".join(redis_command(command, keys=keys) for command in commands[:_SHOWN])
-    return Command(target, verb, text, source, batch=len(commands))
+    return Command(target, verb, "\n".join(text for _, text in shown), source, batch=len(commands))
 
 
 # Where messages quote a command: those of Redis, and those that redis-py and redis-py-cluster make of a pipeline's.
@@ -99,6 +100,8 @@ def _without_arguments(text: str) -> str:
 
 def _key_found(result: Any) -> int:
     """A key that is not there reads as None, as nothing, or as nothing but None (HMGET)."""
+    if isinstance(result, (bytes, str)):
+        return 1
     if isinstance(result, (list, tuple, set)):
         return int(any(item is not None for item in result))
     return int(result is not None and result != {})
@@ -138,9 +141,7 @@ def call(
         counts = {} if contrib or found is None else found
 
         def attributes(command: Command) -> dict[str, Any]:
-            rendered = dict(command.target.attributes(semconv))
-            for key in keys:
-                rendered[key] = command.text
+            rendered = {**command.target.attributes(semconv), **dict.fromkeys(keys, command.text)}
             if not contrib:
                 rendered["db.operation.name"] = command.verb
                 if command.batch is not None:
