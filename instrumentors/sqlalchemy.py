@@ -6,21 +6,17 @@ Not traced: connections, unless `trace_connect` asks for them; commits, which ar
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
-from functools import wraps
-from importlib.metadata import PackageNotFoundError, version
 from sys import modules
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
 from spanbridge.conventions import database, drivers, sqlcommenter
 from spanbridge.conventions.database import Query, Target, first_word, shared_target
-from spanbridge.core.guard import guarded, report
 from spanbridge.core.instrumentor import Instrumentor
 from spanbridge.core.options import Option
 from spanbridge.core.patching import Library, Patch
-from spanbridge.core.tracing import EventScope, current_scope, end_current, ending, opener, traced, traced_failures
+from spanbridge.core.tracing import traced, traced_failures
+from spanbridge.instrumentors.sqlalchemy_events import STATEMENT, EngineTracer, executing, following, handling
 from spanbridge.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -75,10 +71,6 @@ def _as_contrib(operation: Operation[Query], setup: Setup) -> Operation[Query]:
     return replace(operation, name=name, attributes=attributes)
 
 
-# Statements go through our hands between the two events: what is changed of them is what the driver gets.
-_STATEMENT = 2
-
-
 def _commenting(setup: Setup) -> Any:
     options, vendor = setup.options, sqlcommenter.vendor_writer(setup.integration)
     in_attribute, chosen = bool(options["enable_attribute_commenter"]), options["commenter_options"]
@@ -88,164 +80,12 @@ def _commenting(setup: Setup) -> Any:
             connection = scope.args[0]
             framework = f"sqlalchemy:{modules['sqlalchemy'].__version__}"
             tags = {"db_driver": connection.engine.driver, "db_framework": framework}
-            write = sqlcommenter.commenter(setup, tags, chosen, in_attribute=in_attribute, position=_STATEMENT)
+            write = sqlcommenter.commenter(setup, tags, chosen, in_attribute=in_attribute, position=STATEMENT)
             write(scope)
         if vendor is not None and scope.record.target.system in {"postgresql", "mysql", "mariadb"}:
-            sqlcommenter.change_statement(scope, sqlcommenter.prepend, vendor(scope), _STATEMENT)
+            sqlcommenter.change_statement(scope, sqlcommenter.prepend, vendor(scope), STATEMENT)
 
     return prepare if options["enable_commenter"] or vendor is not None else None
-
-
-_SITE = "sqlalchemy: statement"
-
-
-class EngineTracer:
-    """Follows the events of engines.
-
-    Args:
-        setup: what the `instrument()` call decided.
-        every: follows every engine that connects, not only those it is told.
-    """
-
-    def __init__(self, setup: Setup, *, every: bool = False) -> None:
-        self.every = every
-        self._begin = opener(setup, _statements(setup), _SITE, scope_class=EventScope)
-        self._engines: WeakSet[Any] = WeakSet()
-
-    def follow(self, engine: Any) -> EngineTracer:
-        """Listen to an engine, unless that is done already."""
-        plain = _plain(engine)
-        if plain not in self._engines:
-            self._engines.add(plain)
-            event = modules["sqlalchemy.event"]
-            # The start comes last: no span begins whose end is not heard of.
-            event.listen(plain, "after_cursor_execute", self._after)
-            event.listen(plain, "handle_error", self._failed)
-            event.listen(plain, "before_cursor_execute", self._before, retval=True)
-        return self
-
-    def follows(self, engine: Any) -> bool:
-        """Say whether an engine is, or is about to be, listened to."""
-        return self.every or _plain(engine) in self._engines
-
-    def close(self) -> None:
-        """Listen no more."""
-        handlers = {
-            "before_cursor_execute": self._before,
-            "after_cursor_execute": self._after,
-            "handle_error": self._failed,
-        }
-        while self._engines:
-            engine = self._engines.pop()
-            for name, handler in handlers.items():
-                guarded(modules["sqlalchemy.event"].remove, "sqlalchemy: removing a listener")(engine, name, handler)
-
-    # The scope is kept where SQLAlchemy keeps all that belongs to one execution.
-
-    def _before(self, connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> Any:
-        try:
-            scope = self._begin((connection, cursor, statement, parameters, context, many), {})
-            if scope is not None:
-                (connection if context is None else context).__dict__[_SCOPE] = scope
-                statement = scope.args[_STATEMENT]
-        except Exception as error:
-            report("sqlalchemy: a statement's start", error)
-        return statement, parameters
-
-    def _after(self, connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
-        try:
-            scope = (connection if context is None else context).__dict__.pop(_SCOPE, None)
-            if scope is not None:
-                scope.complete(None)
-        except Exception as error:
-            end_current(_SITE, error)
-
-    def _gone_wrong(self, context: Any) -> None:
-        _fail(context.connection, context.execution_context, context.original_exception)
-
-    _failed = ending(_gone_wrong, _SITE)
-
-
-_SCOPE = "_spanbridge_scope"
-
-
-def _fail(connection: Any, context: Any, error: BaseException) -> None:
-    holder = context or connection
-    scope = None if holder is None else vars(holder).pop(_SCOPE, None)
-    if scope is not None:
-        scope.fail(error)
-
-
-def _not_handled(
-    connection: Any,
-    error: Any,
-    statement: Any = None,
-    parameters: Any = None,
-    cursor: Any = None,
-    context: Any = None,
-    **_: Any,
-) -> None:
-    _fail(connection, context, error)
-
-
-def _handling(original: Wrapped, setup: Setup) -> Wrapped:
-    """End what the event did not end: SQLAlchemy asks no listener after one that raises, and at times none at all."""
-    end = ending(_not_handled, _SITE)
-
-    @wraps(original)
-    def handle(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return original(*args, **kwargs)
-        finally:
-            end(*args[:6], **kwargs)
-
-    return handle
-
-
-def _executing(original: Wrapped, setup: Setup) -> Wrapped:
-    """End what an application's listener has stopped that is asked after ours; since 2.1 SQLAlchemy tells of that."""
-    with suppress(PackageNotFoundError, ValueError):  # the package is still being imported
-        if tuple(map(int, version("SQLAlchemy").split(".")[:2])) >= (2, 1):
-            return original
-    end = guarded(_stopped, _SITE)
-
-    @wraps(original)
-    def execute(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return original(*args, **kwargs)
-        except BaseException as error:
-            end(args[0], error)
-            raise
-
-    return execute
-
-
-def _stopped(connection: Any, error: BaseException) -> None:
-    scope = current_scope(_SITE)
-    if scope is not None and scope.args[0] is connection:
-        scope.fail(error)
-
-
-def _plain(engine: Any) -> Any:
-    """Answer the engine whose events another one has: an asyncio engine's, or that of `execution_options()`."""
-    engine = getattr(engine, "sync_engine", engine)
-    while (parent := getattr(engine, "_proxied", None)) is not None:
-        engine = parent
-    return engine
-
-
-def _following(original: Wrapped, setup: Setup) -> Wrapped:
-    """Follow an engine with its first connection, whenever it was made."""
-    tracer: EngineTracer = setup.options["tracer"]
-    follow = guarded(tracer.follow, "sqlalchemy: following an engine")
-
-    @wraps(original)
-    def __init__(*args: Any, **kwargs: Any) -> Any:  # noqa: N807
-        if tracer.every and not setup.source.closed and len(args) > 1:
-            follow(args[1])
-        return original(*args, **kwargs)
-
-    return __init__
 
 
 def _connecting(original: Wrapped, setup: Setup) -> Wrapped:
@@ -273,9 +113,9 @@ class SQLAlchemyInstrumentor(Instrumentor):
 
     library = Library("sqlalchemy", ("SQLAlchemy >= 1.0",), tested="2.1.9")
     patches = (
-        Patch("sqlalchemy.engine.base", "Connection.__init__", _following),
-        Patch("sqlalchemy.engine.base", "Connection._handle_dbapi_exception", _handling),
-        Patch("sqlalchemy.engine.base", "Connection._execute_context", _executing),
+        Patch("sqlalchemy.engine.base", "Connection.__init__", following),
+        Patch("sqlalchemy.engine.base", "Connection._handle_dbapi_exception", handling),
+        Patch("sqlalchemy.engine.base", "Connection._execute_context", executing),
         Patch("sqlalchemy.engine.base", "Engine.connect", _connecting),
     )
     options = (
@@ -291,7 +131,7 @@ class SQLAlchemyInstrumentor(Instrumentor):
         decided = super().setup(**kwargs)
         engines = [] if decided.options["engine"] is None else [decided.options["engine"]]
         engines += decided.options["engines"] or ()
-        tracer = EngineTracer(decided, every=not engines)
+        tracer = EngineTracer(decided, _statements(decided), every=not engines)
         for engine in engines:
             tracer.follow(engine)
         return replace(decided, options={**decided.options, "tracer": tracer})
