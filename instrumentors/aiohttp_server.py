@@ -13,9 +13,10 @@ from opentelemetry.propagators.textmap import Getter
 
 from spanbridge.conventions import http, http_server
 from spanbridge.core import semconv
+from spanbridge.core.failure import record_failure
 from spanbridge.core.instrumentor import Instrumentor
 from spanbridge.core.patching import Library, Patch
-from spanbridge.core.tracing import Setup, TracerSource, observed, record_failure, traced
+from spanbridge.core.tracing import Setup, TracerSource, observed, traced
 from spanbridge.version import __version__ as __version__
 
 if TYPE_CHECKING:

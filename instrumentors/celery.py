@@ -21,11 +21,12 @@ from opentelemetry.propagators.textmap import Getter
 from spanbridge.conventions import messaging
 from spanbridge.conventions.messaging import Broker, Message
 from spanbridge.core.attributes import has_attribute
+from spanbridge.core.failure import record_failure
 from spanbridge.core.guard import guarded
 from spanbridge.core.instrumentor import Instrumentor
 from spanbridge.core.options import Option, boolean
 from spanbridge.core.patching import Library, Patch
-from spanbridge.core.tracing import EventScope, ending, opener, record_failure, traced
+from spanbridge.core.tracing import EventScope, ending, opener, traced
 from spanbridge.version import __version__ as __version__
 
 if TYPE_CHECKING:

@@ -13,10 +13,11 @@ from opentelemetry.context import get_current
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from spanbridge.conventions import database, detail, sqlcommenter
+from spanbridge.core.failure import record_failure
 from spanbridge.core.guard import report
 from spanbridge.core.options import Option, boolean
 from spanbridge.core.patching import Patch
-from spanbridge.core.tracing import DATABASE, record_failure, traced
+from spanbridge.core.tracing import DATABASE, traced
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,8 @@ from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 from spanbridge.conventions import http, http_client
-from spanbridge.core.tracing import opener, record_failure
+from spanbridge.core.failure import record_failure
+from spanbridge.core.tracing import opener
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span

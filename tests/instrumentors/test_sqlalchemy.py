@@ -7,6 +7,7 @@ import gc
 import warnings
 import weakref
 from typing import TYPE_CHECKING, Any
+from wsgiref.util import setup_testing_defaults
 
 import pytest
 from opentelemetry import trace
@@ -22,6 +23,7 @@ from spanbridge.core.options import apply_settings
 from spanbridge.instrumentors.psycopg2 import Psycopg2Instrumentor
 from spanbridge.instrumentors.sqlalchemy import SQLAlchemyInstrumentor
 from spanbridge.instrumentors.sqlite3 import SQLite3Instrumentor
+from spanbridge.instrumentors.wsgi import OpenTelemetryMiddleware
 
 if TYPE_CHECKING:
     from spanbridge.testing import Payload, Spans
@@ -157,6 +159,29 @@ def test_errors(postgres_url: str, spans: Spans) -> None:
     assert run(engine) == [(1, SECRET)]
     assert {span["parent"] for span in spans} == {None}
     engine.dispose()
+
+
+def test_no_value_leaves_with_the_span_of_the_request_either(spans: Spans) -> None:
+    engine = create_engine("sqlite://")
+
+    def application(environ: Any, start_response: Any) -> Any:
+        with engine.connect() as connection:
+            connection.execute(text("CREATE TABLE users (name TEXT UNIQUE)"))
+            for _ in range(2):
+                connection.execute(text("INSERT INTO users VALUES (:name)"), {"name": SECRET})
+
+    environ: dict[str, Any] = {"PATH_INFO": "/users"}
+    setup_testing_defaults(environ)
+    with pytest.raises(sqlalchemy.exc.IntegrityError, match=SECRET) as caught:
+        OpenTelemetryMiddleware(application)(environ, lambda *_: None)
+    request = spans[-1]
+    assert (request["kind"], request["status"]) == ("SERVER", "ERROR")
+    assert "UNIQUE constraint failed" in request["description"]
+    assert SECRET not in str(list(spans))
+    gone = weakref.ref(caught.value.orig)
+    del caught
+    gc.collect()
+    assert gone() is None
 
 
 @pytest.mark.parametrize("driver_too", [False, True])

@@ -14,10 +14,11 @@ from opentelemetry.trace import SpanKind, get_current_span
 from spanbridge.conventions import aws_messages, aws_services, bedrock, http
 from spanbridge.conventions.aws_receiving import received, receives
 from spanbridge.conventions.fields import values
+from spanbridge.core.failure import record_failure
 from spanbridge.core.options import Option, boolean, setting
 from spanbridge.core.propagation import inject
 from spanbridge.core.semconv import Names, pick
-from spanbridge.core.tracing import HTTP, Operation, observed, record_failure, traced
+from spanbridge.core.tracing import HTTP, Operation, observed, traced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,7 +7,7 @@ https://opentelemetry.io/docs/specs/semconv/database/database-spans/
 from __future__ import annotations
 
 import re
-from functools import lru_cache, partial, wraps
+from functools import lru_cache, wraps
 from inspect import getattr_static
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +15,13 @@ from opentelemetry.trace import SpanKind
 
 from spanbridge.conventions.sql import STATEMENT_LIMIT, dialect_of, operation_name, sanitize, without_values
 from spanbridge.core.attributes import checked, has_attribute, plain_value
+from spanbridge.core.failure import record_failure
 from spanbridge.core.guard import report
 from spanbridge.core.semconv import Semconv, pick
-from spanbridge.core.tracing import DATABASE, HTTP, Operation, record_failure, traced
+from spanbridge.core.tracing import DATABASE, HTTP, Operation, traced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
     from opentelemetry.trace import Span
 
@@ -242,7 +243,7 @@ def operation(
             span.set_attribute("db.response.returned_rows", rows)
 
     def failed(span: Span, query: Query, error: BaseException) -> None:
-        clean = None if contrib else partial(_without_values, query=query, error=error, stored=[*_stored(error)])
+        clean = None if contrib else _cleaner(query, error)
         record_failure(span, error, error_type=semconv.database.stable, clean=clean)
         code = status_code(error)
         if code and not contrib:
@@ -276,15 +277,26 @@ def operation(
     )
 
 
-def _without_values(text: str, query: Query, error: BaseException, stored: Sequence[str]) -> str:
-    for value in stored:
-        text = text.replace(value, "?")
-    filled = query.parameters
+def _cleaner(query: Query, error: BaseException) -> Callable[[str], str]:
+    """Compile what takes the values of a statement out of what is said of its failure."""
+    statement, dialect, filled, stored = (
+        query.statement,
+        dialect_of(query.target.system),
+        query.parameters,
+        [*_stored(error)],
+    )
     given = filled is not None and not (isinstance(filled, (dict, list, tuple)) and not filled)
-    if given or error.__context__ is not None:  # of that one's statement, nothing is known
-        for pattern, shown in _EXCERPTS:
+    # Of the statement of an error before this one, nothing is known.
+    excerpts = _EXCERPTS if given or error.__context__ is not None else ()
+
+    def clean(text: str) -> str:
+        for value in stored:
+            text = text.replace(value, "?")
+        for pattern, shown in excerpts:
             text = pattern.sub(shown, text)
-    return without_values(text, query.statement, dialect_of(query.target.system), filled)
+        return without_values(text, statement, dialect, filled)
+
+    return clean
 
 
 # Where the messages of PostgreSQL (in the server's language) and MySQL quote a statement, which a driver may have

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import SpanKind
 
+from spanbridge.core.failure import record_failure
 from spanbridge.core.options import Option, boolean
-from spanbridge.core.tracing import Operation, record_failure, traced
+from spanbridge.core.tracing import Operation, traced
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.trace import SpanKind
 
 from spanbridge.conventions import http
+from spanbridge.core.failure import record_failure
 from spanbridge.core.options import setting
 from spanbridge.core.propagation import inject
 from spanbridge.core.semconv import Names
-from spanbridge.core.tracing import HTTP, Operation, record_failure, traced
+from spanbridge.core.tracing import HTTP, Operation, traced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping

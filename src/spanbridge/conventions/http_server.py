@@ -20,11 +20,12 @@ from opentelemetry.trace import SpanKind, Status, StatusCode, get_current_span
 from spanbridge.conventions import http
 from spanbridge.conventions.client_address import behind_proxies
 from spanbridge.core.context import attach, detach, get_current
+from spanbridge.core.failure import record_failure
 from spanbridge.core.guard import report
 from spanbridge.core.options import setting
 from spanbridge.core.propagation import extract
 from spanbridge.core.semconv import Rows, pick
-from spanbridge.core.tracing import Operation, Scope, record_failure, traced
+from spanbridge.core.tracing import Operation, Scope, traced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

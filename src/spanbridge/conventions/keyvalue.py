@@ -14,8 +14,9 @@ from opentelemetry.trace import SpanKind
 from spanbridge.conventions import http
 from spanbridge.conventions.commands import WHOLE, redis_command
 from spanbridge.conventions.database import text_keys
+from spanbridge.core.failure import record_failure
 from spanbridge.core.options import Option, boolean
-from spanbridge.core.tracing import DATABASE, HTTP, Operation, record_failure, traced
+from spanbridge.core.tracing import DATABASE, HTTP, Operation, traced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -18,9 +18,10 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from spanbridge.conventions import http, sql
 from spanbridge.conventions.database import Target, text_keys
+from spanbridge.core.failure import record_failure
 from spanbridge.core.options import Option, boolean
 from spanbridge.core.semconv import pick
-from spanbridge.core.tracing import DATABASE, HTTP, Operation, apart, opener, record_failure
+from spanbridge.core.tracing import DATABASE, HTTP, Operation, apart, opener
 
 if TYPE_CHECKING:
     from collections.abc import Callable

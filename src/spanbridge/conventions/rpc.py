@@ -13,9 +13,10 @@ from urllib.parse import unquote
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from spanbridge.conventions import http, rpc_filters
+from spanbridge.core.failure import record_failure
 from spanbridge.core.options import Option, setting, words
 from spanbridge.core.propagation import extract, inject
-from spanbridge.core.tracing import RPC, Operation, record_failure
+from spanbridge.core.tracing import RPC, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -17,8 +17,9 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from spanbridge.conventions import http
 from spanbridge.conventions.database import Target, text_keys
+from spanbridge.core.failure import record_failure
 from spanbridge.core.options import Option
-from spanbridge.core.tracing import DATABASE, HTTP, Operation, record_failure
+from spanbridge.core.tracing import DATABASE, HTTP, Operation
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span

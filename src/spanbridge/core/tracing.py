@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import wraps
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
 from time import time_ns
-from traceback import format_exception
 from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import ref
@@ -26,23 +25,16 @@ from opentelemetry.context import (
     create_key,
     set_value,
 )
-from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
-from opentelemetry.semconv.attributes.exception_attributes import (
-    EXCEPTION_MESSAGE,
-    EXCEPTION_STACKTRACE,
-    EXCEPTION_TYPE,
-)
 from opentelemetry.trace import (
     INVALID_SPAN,
     NoOpTracerProvider,
     ProxyTracerProvider,
     SpanKind,
-    Status,
-    StatusCode,
 )
 
 from spanbridge.core.context import SPAN_KEY, abandon, attach, attached, detach, get_current
-from spanbridge.core.guard import described, guarded, qualified_name, report
+from spanbridge.core.failure import record_failure
+from spanbridge.core.guard import guarded, qualified_name, report
 from spanbridge.version import __version__
 
 if TYPE_CHECKING:
@@ -176,36 +168,6 @@ class Operation(Generic[R]):
     found_at: str | None = None
     fresh: bool = False
     plain: bool = False
-
-
-def record_failure(
-    span: Span, error: BaseException, *, error_type: bool = True, clean: Callable[[str], str] | None = None
-) -> None:
-    """Mark a span as failed by `error`: exception event, status, and `error.type`.
-
-    Cancellation and interpreter exits are no failures of the operation and leave the span unmarked.
-    https://opentelemetry.io/docs/specs/semconv/exceptions/exceptions-spans/
-
-    Args:
-        span: the span.
-        error: what the call raised.
-        error_type: whether `error.type` is written.
-        clean: takes out of the exception's texts what may not leave the process.
-    """
-    if not isinstance(error, Exception):
-        return
-    if error_type:
-        span.set_attribute(ERROR_TYPE, type(error).__qualname__)
-    description = described(error)
-    span.set_status(Status(StatusCode.ERROR, description if clean is None else clean(description)))
-    try:
-        texts: dict[str, AttributeValue] = {}
-        if clean is not None:
-            texts[EXCEPTION_MESSAGE] = clean(str(error))
-            texts[EXCEPTION_STACKTRACE] = clean("".join(format_exception(error)))
-        span.record_exception(error, texts)
-    except Exception:  # its text cannot be had
-        span.add_event("exception", {EXCEPTION_TYPE: f"{type(error).__module__}.{type(error).__qualname__}"})
 
 
 class Scope(Generic[R]):
