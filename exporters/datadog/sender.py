@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from random import Random
+from random import SystemRandom
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,8 +30,8 @@ LONGEST_PAUSE = 5.0
 REFUSED_SECONDS = 20.0
 # Bytes of one payload that are aimed at; the Agent takes 25 MiB, its smaller relatives 10.
 PAYLOAD_BYTES = 4 << 20
-# Of our own, for the application may have seeded Python's.
-_random = Random()  # noqa: S311
+# The application may have seeded the other, and a fork would have its parent's.
+_random = SystemRandom()
 _RETRIED = frozenset({408, 429})
 _UNKNOWN_FORMAT = frozenset({404, 415})
 # A payload's layout -> how it is made of encoded chunks.

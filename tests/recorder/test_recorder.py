@@ -30,6 +30,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, StatusCode, get_c
 
 from spanbridge.core import guard
 from spanbridge.recorder import TracerProvider, adopt, chosen_provider, trial
+from spanbridge.recorder import tracer as recorder_tracer
 from spanbridge.recorder.span import Span
 
 if TYPE_CHECKING:
@@ -278,6 +279,20 @@ def test_an_application_that_seeds_random_gets_its_own_numbers_and_no_trace_id_t
         random.setstate(state)
     assert one[2].trace_id != two[2].trace_id
     assert one[2].span_id != two[2].span_id
+
+
+def test_processes_that_were_forked_without_pythons_hooks_share_no_id() -> None:
+    tracer = TracerProvider(shutdown_on_exit=False).get_tracer("x")
+    inherited = recorder_tracer._random.getstate()
+
+    def ids() -> set[int]:
+        recorder_tracer._random.setstate(inherited)
+        contexts = [tracer.start_span("x").get_span_context() for _ in range(100)]
+        return {context.trace_id for context in contexts} | {context.span_id for context in contexts}
+
+    parent, child = ids(), ids()
+    assert len(parent) == len(child) == 200
+    assert parent.isdisjoint(child)
 
 
 # Several threads, forks, signals, garbage collections.

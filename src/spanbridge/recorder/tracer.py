@@ -44,7 +44,8 @@ _SAMPLED = TraceFlags.SAMPLED
 # OpenTelemetry before 1.43 does not say whether a trace id is random.
 _RANDOM = getattr(TraceFlags, "RANDOM_TRACE_ID", 0)
 _FLAGS = tuple(TraceFlags(bits) for bits in range(4))
-# Of our own: an application that seeds `random` is to get the numbers that it expects, and no trace id twice.
+# Of our own: an application that seeds `random` is to get the numbers that it expects, and no trace id twice. uWSGI
+# forks without Python's hooks, and reseeds `random` alone; so the clock has a part in every id.
 _random = Random()  # noqa: S311 - ids are no secrets
 _bits = _random.getrandbits
 if hasattr(os, "register_at_fork"):
@@ -153,7 +154,7 @@ class Tracer(sdk.Tracer):
             return NonRecordingSpan(parent)
         parent_or_none = parent if parent[5] else None
 
-        ids, sampler = self.id_generator, self.sampler
+        ids, sampler, now = self.id_generator, self.sampler, time_ns()
         usual_ids = type(ids) is RandomIdGenerator
         decision: Any
         decisions = self._decisions if sampler is self._known else self._learn(sampler)
@@ -166,7 +167,7 @@ class Tracer(sdk.Tracer):
                 decision = decisions.remote_dropped if remote else decisions.local_dropped
         else:
             trace_state, decision = DEFAULT_TRACE_STATE, decisions.root
-            trace_id = (usual_ids and _bits(128)) or ids.generate_trace_id()
+            trace_id = (usual_ids and _bits(128) ^ now) or ids.generate_trace_id()
             random_id = _RANDOM if usual_ids or (_RANDOM and ids.is_trace_id_random()) else 0
         if decision is None and self._quick is not None:
             decision = self._quick(context, trace_id, name, kind, attributes, parent)
@@ -178,7 +179,7 @@ class Tracer(sdk.Tracer):
             attributes, take_over = dict(result.attributes or {}), False
 
         sampled = decision is _SAMPLE or (decision is not _RECORD and decision.is_sampled())
-        span_id = (usual_ids and _bits(64)) or ids.generate_span_id()
+        span_id = (usual_ids and _bits(64) ^ now) or ids.generate_span_id()
         if usual_ids:
             fields = (trace_id, span_id, False, _FLAGS[sampled | random_id], trace_state, True)
             own = _new_context(SpanContext, fields)
@@ -214,7 +215,7 @@ class Tracer(sdk.Tracer):
             span._record_exception, span._set_status_on_exception = record_exception, set_status_on_exception
         if count_end is not None:
             span._record_end_metrics = count_end
-        span._start_time = time_ns() if start_time is None else start_time
+        span._start_time = now if start_time is None else start_time
         processor = self.span_processor
         if type(processor) is SynchronousMultiSpanProcessor:
             for each in processor._span_processors:
