@@ -165,7 +165,7 @@ def test_no_value_leaves_with_the_span_of_the_request_either(spans: Spans) -> No
     engine = create_engine("sqlite://")
 
     def application(environ: Any, start_response: Any) -> Any:
-        with engine.connect() as connection:
+        with engine.begin() as connection:
             connection.execute(text("CREATE TABLE users (name TEXT UNIQUE)"))
             for _ in range(2):
                 connection.execute(text("INSERT INTO users VALUES (:name)"), {"name": SECRET})
