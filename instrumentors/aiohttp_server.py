@@ -39,7 +39,11 @@ class AiohttpGetter(Getter[Any]):
 
     def get(self, carrier: Any, key: str) -> list[str] | None:
         """Answer the header's values, or None."""
-        values: list[str] | None = carrier.headers.getall(key, None)
+        try:
+            values: list[str] | None = carrier.headers.getall(key, None)
+        except AttributeError:  # a test's request may have a dict
+            value = carrier.headers.get(key)
+            values = None if value is None else [value]
         return values
 
     def keys(self, carrier: Any) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,7 @@ from spanbridge.instrumentors.aiohttp_server import (
     AioHttpServerInstrumentor,
     create_aiohttp_middleware,
     create_instrumented_application,
+    getter,
 )
 from tests.servers import wait_for
 from tests.sockets import ask, leave, shake
@@ -301,3 +303,15 @@ def test_old_names(spans: Spans, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert attributes["http.target"] == "/items/1?page=1"
     assert "http.request.method" not in attributes
+
+
+@pytest.mark.parametrize("headers", [{"traceparent": "a"}, [("traceparent", "a")]])
+def test_headers_of_tests_requests_are_read_as_well(headers: Any) -> None:
+    from aiohttp.test_utils import make_mocked_request
+    from multidict import CIMultiDict
+
+    request = make_mocked_request("GET", "/", headers=CIMultiDict(headers))
+    carriers = [request, SimpleNamespace(headers=dict(headers))]
+    assert [(getter.get(each, "traceparent"), getter.get(each, "tracestate")) for each in carriers] == [
+        (["a"], None)
+    ] * 2
