@@ -64,7 +64,7 @@ GLUE = {
     ("rpc_calls.py", "_serve_stream"),
     ("rpc_calls.py", "_serve_stream_async"),
     ("rpc_calls.py", "_at_once"),  # runs the coroutine that it is given
-    ("sqlalchemy.py", "_before"),  # calls what is guarded
+    ("sqlalchemy_events.py", "_before"),  # all of it is guarded but the last answer
     ("sqlite3.py", "cursor"),
     ("sqlite3.py", "backup"),
     ("transport.py", "send"),  # takes and gives back its turn; the request is made below it
