@@ -27,6 +27,7 @@ class Suite:
     runner: str
     variables: dict[str, str]
     declared: list[tuple[str, str]]
+    spans: bool
 
 
 def _read(row: dict[str, Any]) -> Suite:
@@ -40,6 +41,7 @@ def _read(row: dict[str, Any]) -> Suite:
         row.get("runner", ""),
         row.get("variables", {}),
         [(pattern, rule["reason"]) for rule in row.get("differences", ()) for pattern in rule["tests"]],
+        row.get("spans", True),
     )
 
 
