@@ -24,6 +24,7 @@ from spanbridge.conventions import database
 from spanbridge.core.options import apply_settings
 from spanbridge.instrumentors.psycopg2 import Psycopg2Instrumentor
 from tests.environments import clean_variables
+from tests.telltales import TELLTALES, refused_without_a_word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -277,33 +278,9 @@ def test_an_error_has_its_sqlstate(connection: Any, spans: Spans) -> None:
     assert span["attributes"]["error.type"] == "UndefinedTable"
 
 
-# Each fails, and the server's message has the word.
-TELLTALES: dict[str, tuple[str, tuple[Any, ...]]] = {
-    "a key": ("INSERT INTO people VALUES (2, %s, now())", (SECRET,)),
-    "a row": ("UPDATE people SET id = -1", ()),
-    "a value": ("SELECT name::int FROM people", ()),
-    "a function": ("DO $$ BEGIN PERFORM name::int FROM people; END $$", ()),
-    "a parameter": ("SELECT %s::int", (SECRET,)),
-    "parameters by name": ("SELECT %(name)s::int", ({"name": SECRET},)),
-}
-
-
 @pytest.mark.parametrize("telltale", TELLTALES)
 def test_no_value_leaves_with_an_exception(telltale: str, connection: Any, spans: Spans) -> None:
-    cursor = connection.cursor()
-    cursor.execute("CREATE TEMPORARY TABLE people (id int CHECK (id > 0), name text UNIQUE, born timestamptz)")
-    cursor.execute("INSERT INTO people VALUES (1, %s, now())", (SECRET,))
-    statement, parameters = TELLTALES[telltale]
-    with pytest.raises(psycopg2.Error, match=SECRET):  # the application sees it
-        cursor.execute(statement, *parameters if telltale == "parameters by name" else [parameters])
-    span = spans[-1]
-    assert span["status"] == "ERROR"
-    assert SECRET not in repr(span)
-    assert (
-        span["description"]
-        .splitlines()[0]
-        .endswith(('constraint "people_name_key"', '"people_id_check"', "integer: ?"))
-    )
+    refused_without_a_word(telltale, connection, psycopg2.Error, spans)
 
 
 def test_no_value_leaves_with_a_copy_or_a_later_exception(connection: Any, spans: Spans) -> None:

@@ -16,7 +16,7 @@ from opentelemetry.trace import SpanKind
 from spanbridge.conventions.sql import STATEMENT_LIMIT, dialect_of, operation_name, sanitize, without_values
 from spanbridge.core.attributes import checked, has_attribute, plain_value
 from spanbridge.core.failure import record_failure
-from spanbridge.core.guard import report
+from spanbridge.core.guard import described, report
 from spanbridge.core.semconv import Semconv, pick
 from spanbridge.core.tracing import DATABASE, HTTP, Operation, traced
 
@@ -315,7 +315,7 @@ def _stored(error: BaseException | None) -> Iterator[str]:
     for _ in range(_CHAINED):
         if error is None:
             return
-        yield from _MYSQL_QUOTED.findall(str(error))
+        yield from _MYSQL_QUOTED.findall(described(error))
         diagnostics = getattr(error, "diag", None)  # psycopg2, psycopg 3: apart, for the labels are translated
         for field in ("message_detail", "context", "internal_query"):
             if value := getattr(diagnostics, field, None):
