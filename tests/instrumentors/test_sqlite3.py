@@ -386,3 +386,20 @@ def test_a_with_block_ends_its_transaction(connection: sqlite3.Connection, spans
     assert connection.execute("SELECT id FROM items").fetchall() == [(1,)]
     assert names(spans) == ["INSERT", "COMMIT", "INSERT", "ROLLBACK", "SELECT", "SELECT"]
     assert {span["status"] for span in spans} == {"UNSET"}
+
+
+def test_an_exception_whose_text_cannot_be_had(spans: Spans, caplog: pytest.LogCaptureFixture) -> None:
+    class UnspeakableError(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    def parameters() -> Any:
+        raise UnspeakableError
+        yield
+
+    connection = sqlite3.connect(":memory:")
+    connection.execute("CREATE TABLE items (id)")
+    with pytest.raises(UnspeakableError):
+        connection.executemany("INSERT INTO items VALUES (?)", parameters())
+    assert (spans[-1]["status"], spans[-1]["description"]) == ("ERROR", "UnspeakableError")
+    assert caplog.messages == []
